@@ -1,0 +1,93 @@
+"""grouped_gemm's config: one point of its search space, with a short lossless name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from search_spaces.errors import UserError
+
+_NAME = re.compile(
+    r"(?P<tile_m>\d+)x(?P<tile_n>\d+)x(?P<tile_k>\d+)"
+    r"_w(?P<warps_m>\d+)x(?P<warps_n>\d+)x(?P<warps_k>\d+)"
+    r"_s(?P<stages>\d+)_(?P<smem>none|pad\d+|sw\d\.\d\.\d)_(?P<acc>f32|f16(?:p\d+)?)"
+    r"_r(?P<fragments>\d)_(?P<order>mn|nm)_(?P<cache>c[agsv]|nc)_o(?P<min_ctas>\d+)"
+    r"_g(?P<group_m>\d+)_k(?P<split_k>\d+)"
+)
+
+
+@dataclass(frozen=True)
+class GroupedGemmConfig:
+    """How one CTA computes a tile of C, and how the tiles are spread over CTAs.
+
+    ``tile_m`` counts rows (tokens), ``tile_n`` columns of C. ``swap`` puts tokens on the 8-wide
+    axis of the MMA instead of the 16-wide one. ``smem`` is the layout of a shared-memory row:
+    ``swB.M.S`` is ``cute::Swizzle<B, M, S>``, ``padP`` appends P halves, ``none`` does neither.
+    ``acc``: ``f32``, ``f16``, or ``f16pP``, fp16 sums added to fp32 every P k-steps of 16.
+    ``fragments`` registers buffers hold MMA operands, so that with 2 the next ldmatrix overlaps
+    the MMAs. ``cache`` is the PTX cache operator of the weight loads. ``group_m`` (raster order)
+    and ``split_k`` are kernel arguments: they do not change the machine code.
+    """
+
+    tile_m: int
+    tile_n: int
+    tile_k: int
+    warps_m: int
+    warps_n: int
+    warps_k: int
+    stages: int
+    smem: str
+    acc: str
+    fragments: int
+    swap: bool
+    cache: str
+    min_ctas: int
+    group_m: int
+    split_k: int
+
+    def __str__(self) -> str:
+        order = "nm" if self.swap else "mn"
+        return (
+            f"{self.tile_m}x{self.tile_n}x{self.tile_k}"
+            f"_w{self.warps_m}x{self.warps_n}x{self.warps_k}_s{self.stages}_{self.smem}_{self.acc}"
+            f"_r{self.fragments}_{order}_{self.cache}_o{self.min_ctas}_g{self.group_m}_k{self.split_k}"
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> GroupedGemmConfig:
+        """Read back ``str(config)``. Raises UserError when the text is no such name."""
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise UserError(
+                f"'{text}' is no grouped_gemm config: expected e.g. "
+                "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2_mn_ca_o1_g8_k1"
+            )
+        fields = match.groupdict()
+        swap = fields.pop("order") == "nm"
+        names = {name: fields.pop(name) for name in ("smem", "acc", "cache")}
+        return cls(**{name: int(value) for name, value in fields.items()}, **names, swap=swap)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a CTA."""
+        return 32 * self.warps_m * self.warps_n * self.warps_k
+
+    @property
+    def row_halves(self) -> int:
+        """Halves from one shared-memory row to the next."""
+        return self.tile_k + (int(self.smem[3:]) if self.smem.startswith("pad") else 0)
+
+    @property
+    def stage_halves(self) -> int:
+        """Halves of one stage of the ring: the tiles of A and B."""
+        return (self.tile_m + self.tile_n) * self.row_halves
+
+    @property
+    def promote_every(self) -> int:
+        """k-steps of 16 between promotions to fp32; 0 when nothing is promoted."""
+        return int(self.acc[4:]) if self.acc.startswith("f16p") else 0
+
+    @property
+    def compile_key(self) -> GroupedGemmConfig:
+        """The config with its run-time parameters normalised: equal keys, equal machine code."""
+        return replace(self, group_m=1, split_k=1)
