@@ -1,0 +1,1 @@
+"""Loads models, dispatches to tuned kernels, serves. See engine.kernels."""

@@ -1,0 +1,1 @@
+"""Searches, measures and reports: `python -m tuner.search` and `python -m tuner.run`."""
