@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests import postgres
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 HOW_TO_RUN = {
@@ -105,3 +107,18 @@ def _own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv("LIGHT_MOE_CACHE", str(shared / "kernel-cache"))
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[postgres.PostgresServer]:
+    reason = postgres.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(_postgres_server: postgres.PostgresServer) -> str:
+    """URL of a new, empty database on a private PostgreSQL server that lives for the session."""
+    return _postgres_server.new_database()
