@@ -11,7 +11,7 @@ _NAME = re.compile(
     r"(?P<tile_m>\d+)x(?P<tile_n>\d+)x(?P<tile_k>\d+)"
     r"_w(?P<warps_m>\d+)x(?P<warps_n>\d+)x(?P<warps_k>\d+)"
     r"_s(?P<stages>\d+)_(?P<smem>none|pad\d+|sw\d\.\d\.\d)_(?P<acc>f32|f16(?:p\d+)?)"
-    r"_r(?P<fragments>\d)_(?P<order>mn|nm)_(?P<cache>c[agsv]|nc)_o(?P<min_ctas>\d+)"
+    r"_r(?P<fragments>\d)x(?P<k_step>\d+)_(?P<order>mn|nm)_(?P<cache>c[agsv]|nc)_o(?P<min_ctas>\d+)"
     r"_g(?P<group_m>\d+)_k(?P<split_k>\d+)"
 )
 
@@ -24,8 +24,8 @@ class GroupedGemmConfig:
     axis of the MMA instead of the 16-wide one. ``smem`` is the layout of a shared-memory row:
     ``swB.M.S`` is ``cute::Swizzle<B, M, S>``, ``padP`` appends P halves, ``none`` does neither.
     ``acc``: ``f32``, ``f16``, or ``f16pP``, fp16 sums added to fp32 every P k-steps of 16.
-    ``fragments`` registers buffers hold MMA operands, so that with 2 the next ldmatrix overlaps
-    the MMAs. ``cache`` is the PTX cache operator of the weight loads. ``group_m`` (raster order)
+    ``fragments`` register buffers hold MMA operands of ``k_step`` halves each, so that with 2 the
+    next ldmatrix overlaps the MMAs. ``cache`` is the PTX cache operator of the weight loads. ``group_m`` (raster order)
     and ``split_k`` are kernel arguments: they do not change the machine code.
     """
 
@@ -39,6 +39,7 @@ class GroupedGemmConfig:
     smem: str
     acc: str
     fragments: int
+    k_step: int
     swap: bool
     cache: str
     min_ctas: int
@@ -50,7 +51,7 @@ class GroupedGemmConfig:
         return (
             f"{self.tile_m}x{self.tile_n}x{self.tile_k}"
             f"_w{self.warps_m}x{self.warps_n}x{self.warps_k}_s{self.stages}_{self.smem}_{self.acc}"
-            f"_r{self.fragments}_{order}_{self.cache}_o{self.min_ctas}_g{self.group_m}_k{self.split_k}"
+            f"_r{self.fragments}x{self.k_step}_{order}_{self.cache}_o{self.min_ctas}_g{self.group_m}_k{self.split_k}"
         )
 
     @classmethod
@@ -60,7 +61,7 @@ class GroupedGemmConfig:
         if match is None:
             raise UserError(
                 f"'{text}' is no grouped_gemm config: expected e.g. "
-                "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2_mn_ca_o1_g8_k1"
+                "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1"
             )
         fields = match.groupdict()
         swap = fields.pop("order") == "nm"

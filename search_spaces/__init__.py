@@ -1,0 +1,46 @@
+"""Search spaces: problems, buckets, configs and the rules that join them. Plain Python, no GPU."""
+
+from search_spaces.bucket import Bucket, Skew, bucket_grid, bucket_range
+from search_spaces.constraint import Constraint, Violation
+from search_spaces.errors import UserError
+from search_spaces.fingerprint import template_fingerprint
+from search_spaces.gpu import GPUS, GpuSpec, canonical_name, find_gpu, reference_gpu
+from search_spaces.grouped_gemm import GroupedGemmConfig
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
+from search_spaces.parameter import Parameter
+from search_spaces.problem import Numerics, Problem
+from search_spaces.space import SearchSpace, SpaceView
+
+SPACES = {space.op: space for space in (GROUPED_GEMM,)}
+
+
+def space_for(op: str) -> SearchSpace:
+    """The search space of an op. Raises UserError naming the ops there are."""
+    if op not in SPACES:
+        raise UserError(f"unknown op '{op}': choose one of {', '.join(SPACES)}")
+    return SPACES[op]
+
+
+__all__ = [
+    "GPUS",
+    "SPACES",
+    "Bucket",
+    "Constraint",
+    "GpuSpec",
+    "GroupedGemmConfig",
+    "Numerics",
+    "Parameter",
+    "Problem",
+    "SearchSpace",
+    "Skew",
+    "SpaceView",
+    "UserError",
+    "Violation",
+    "bucket_grid",
+    "bucket_range",
+    "canonical_name",
+    "find_gpu",
+    "reference_gpu",
+    "space_for",
+    "template_fingerprint",
+]
