@@ -22,7 +22,7 @@ START_SECONDS = 60.0
 def missing() -> str | None:
     """Why no server can be started here, or None."""
     if importlib.util.find_spec("psycopg") is None:
-        return "PostgreSQL tests left out (no driver): pip install 'light-moe[postgres]'"
+        return "PostgreSQL tests left out (no driver): pip install -e '.[postgres]'"
     if _binaries() is None:
         return "PostgreSQL tests left out (no server): Debian: apt-get install postgresql"
     return None
