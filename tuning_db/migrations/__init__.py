@@ -1,0 +1,1 @@
+"""Alembic migrations of the tuning DB; :mod:`tuning_db.schema` runs them."""

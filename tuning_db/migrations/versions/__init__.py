@@ -1,0 +1,1 @@
+"""One file a schema change, oldest first. A published one is never edited."""
