@@ -1,0 +1,58 @@
+"""``python -m templates.cache --size | --prune [--days N]``: look after the kernel cache."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from search_spaces.errors import UserError
+from templates.cache import CacheSize, KernelCache
+
+_MB = 1e6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 with one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(KernelCache(), options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m templates.cache", description=__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--size", action="store_true", help="count kernels and bytes")
+    action.add_argument("--prune", action="store_true", help="remove kernels long unused")
+    parser.add_argument(
+        "--days", type=int, default=30, metavar="N",
+        help="with --prune: remove what was not used for N days (%(default)s); 0 removes all",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _run(cache: KernelCache, options: argparse.Namespace) -> None:
+    if options.days < 0:
+        raise UserError(f"--days {options.days} is negative: give 0 or more days")
+    found = cache.prune(options.days) if options.prune else cache.size()
+    if options.json:
+        report = {"root": str(cache.root), "kernels": found.kernels, "bytes": found.bytes}
+        print(json.dumps({"action": "prune" if options.prune else "size", **report}))
+    elif options.prune:
+        print(f"removed {_told(found)} from {cache.root}")
+    else:
+        print(f"{_told(found)} in {cache.root}")
+
+
+def _told(found: CacheSize) -> str:
+    return f"{found.kernels:,} kernels ({found.bytes / _MB:,.1f} MB)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Kernel: one entry of a cubin on the current GPU, with a launch that costs the host little."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+
+from search_spaces.errors import UserError
+
+# A CTA may use more dynamic shared memory than this only after asking for it (CUDA C++
+# Programming Guide, "Shared Memory").
+_SMEM_UNASKED = 48 * 1024
+# cuLaunchKernel's `extra` list: tags CU_LAUNCH_PARAM_{BUFFER_POINTER,BUFFER_SIZE,END}.
+_BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 0
+
+
+class Kernel:
+    """Loads its machine code at the first launch, onto the device that is current then.
+
+    ``threads`` is the CTA's size, ``smem_bytes`` its dynamic shared memory. A Kernel belongs to
+    one device and to one thread at a time: its argument buffer is used again by every launch.
+    """
+
+    def __init__(self, entry: str, cubin_path: Path, threads: int, smem_bytes: int) -> None:
+        self.entry = entry
+        self.cubin_path = cubin_path
+        self.threads = threads
+        self.smem_bytes = smem_bytes
+        self._function: int | None = None
+
+    def launch(
+        self, grid: tuple[int, int, int], args: Sequence[SupportsIndex], stream: int
+    ) -> None:
+        """Start the kernel on ``stream``, a raw CUDA stream handle (0: the default stream).
+
+        ``args`` follow the kernel's parameter list: a Python int is an 8-byte pointer, a
+        ``numpy.int32`` an int. Their types are read at the first launch and hold for all later
+        ones. The launch is asynchronous. Raises UserError when the cubin cannot be loaded here,
+        and CuPy's CUDADriverError when the driver refuses the launch.
+        """
+        if self._function is None:
+            self._load()
+            self._bind(args)
+        self._parameters.pack_into(self._buffer, 0, *args)
+        self._launch_kernel(
+            self._function, *grid, self.threads, 1, 1, self.smem_bytes, stream, 0, self._extra
+        )
+
+    def _load(self) -> None:
+        import cupy
+        from cupy_backends.cuda.api import driver
+
+        try:
+            self._module = cupy.RawModule(path=str(self.cubin_path))
+            kernel = self._module.get_function(self.entry)
+            if self.smem_bytes > _SMEM_UNASKED:
+                kernel.max_dynamic_shared_size_bytes = self.smem_bytes
+        except (OSError, driver.CUDADriverError) as error:
+            raise UserError(f"cannot load {self.entry} from {self.cubin_path}: {error}") from error
+        self._function = kernel.kernel.ptr
+        self._launch_kernel = driver.launchKernel
+
+    def _bind(self, args: Sequence[SupportsIndex]) -> None:
+        """Lay out the argument buffer once: struct's native alignment is the device's as well."""
+        self._parameters = struct.Struct(
+            "@" + "".join("i" if isinstance(arg, np.int32) else "Q" for arg in args)
+        )
+        self._buffer = ctypes.create_string_buffer(self._parameters.size)
+        self._size = ctypes.c_size_t(self._parameters.size)
+        self._extra_list = (ctypes.c_void_p * 5)(
+            _BUFFER_POINTER, ctypes.addressof(self._buffer),
+            _BUFFER_SIZE, ctypes.addressof(self._size),
+            _END,
+        )  # fmt: skip
+        self._extra = ctypes.addressof(self._extra_list)
