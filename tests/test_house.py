@@ -28,22 +28,22 @@ OUTSIDE = ("scripts", "tests")
 GPU_LIBRARIES = {"cuda", "cupy", "cupy_backends", "pynvml", "torch", "triton"}
 GPU_FREE = ("search_spaces", "tuning_db")
 
-SOURCE_SUFFIXES = {".py", ".cuh", ".hpp", ".jinja", ".mako", ".sh"}
+SOURCE_SUFFIXES = {"", ".py", ".cuh", ".hpp", ".jinja", ".mako", ".sh"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".toml", ".yaml", ".yml", ".json", ".ini", ".csv"}
 NAMED_FILES = ("Makefile", ".ci/run", ".gitignore", ".pre-commit-config.yaml", "LICENSE")
 MAX_LINES = 500
 MAX_INIT_LINES = 60
+MAX_FUNCTION_LINES = 60
 # A path of the machine something was written on says nothing to any other reader.
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:work|root|home|Users|mnt)/[\w.]")
 
 
 def project_files(suffixes: set[str]) -> list[Path]:
+    """Files of the project with these suffixes, wherever; `""` stands for NAMED_FILES."""
     folders = (*PACKAGES, *OUTSIDE, "docs")
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    found += [*ROOT.glob("*"), *(ROOT / name for name in NAMED_FILES)]
-    wanted = {
-        p for p in found if p.suffix in suffixes or p.relative_to(ROOT).as_posix() in NAMED_FILES
-    }
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*")] + [*ROOT.glob("*")]
+    wanted = [path for path in found if path.suffix in suffixes - {""}]
+    wanted += [ROOT / name for name in NAMED_FILES if "" in suffixes]
     return sorted(path for path in wanted if path.is_file() and "__pycache__" not in path.parts)
 
 
@@ -79,6 +79,7 @@ def imported_packages(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_down(package: str) -> None:
+    assert modules(package), f"{package} has no modules"
     forbidden = {*PACKAGES, *OUTSIDE} - FLOORS[package] - {package}
     wrong = {
         str(path.relative_to(ROOT)): sorted(imported_packages(path) & forbidden)
@@ -142,6 +143,19 @@ def test_no_file_is_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in project_files(SOURCE_SUFFIXES)}
     assert lengths, "found no files at all"
     assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_functions_fit_a_screen() -> None:
+    lengths = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or 0)
+        - node.lineno
+        + 1
+        for path in project_files({".py"})
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert lengths, "found no functions at all"
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
 
 
 def test_no_file_names_a_machine_path() -> None:
