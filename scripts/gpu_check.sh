@@ -13,6 +13,10 @@
 # Exit status: pytest's; a machine without a usable GPU runs no test and fails with status 5.
 set -uo pipefail
 command_line="scripts/gpu_check.sh $*"
+site=""
+if [ -n "${LIGHT_MOE_SITE:-}" ]; then
+    site=$(realpath -e -- "$LIGHT_MOE_SITE") || exit 2
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 revision=""
@@ -27,7 +31,7 @@ shift $((OPTIND - 1))
 
 python=${PYTHON:-python3}
 out=${OUT:-build/gpu_check}
-export PYTHONPATH="$PWD${LIGHT_MOE_SITE:+:$LIGHT_MOE_SITE}${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$PWD${site:+:$site}${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
 mkdir -p "$out" || exit 1
 rm -f "$out/gpu_check.md" "$out/gpu_check.xml"
