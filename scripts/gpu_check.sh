@@ -3,7 +3,7 @@
 # no network, at most 10 minutes. Writes what ran, where and how it ended into a folder:
 # gpu_check.md (to commit under docs/results/) and gpu_check.xml (JUnit).
 #
-#   scripts/gpu_check.sh [-r REVISION] [pytest arguments]
+#   scripts/gpu_check.sh [-r REVISION] [--] [pytest arguments]
 #
 # -r REVISION       git revision to write down, where the checkout has come without its history
 # PYTHON            the Python to use (default: python3)
@@ -23,7 +23,7 @@ revision=""
 while getopts r: option; do
     case $option in
         r) revision=$OPTARG ;;
-        *) echo "usage: scripts/gpu_check.sh [-r REVISION] [pytest arguments]" >&2; exit 2 ;;
+        *) echo "usage: scripts/gpu_check.sh [-r REVISION] [--] [pytest arguments]" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
