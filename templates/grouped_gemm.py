@@ -1,0 +1,88 @@
+"""grouped_gemm: from (problem, config) to source, and from row counts to a launch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from search_spaces.grouped_gemm import GroupedGemmConfig
+from search_spaces.grouped_gemm_space import smem_bytes
+from search_spaces.layouts import swizzle, tile_layouts
+from search_spaces.problem import Problem
+from templates.literal import literal
+from templates.variant import Variant
+
+HEADERS = ("#include <light_moe/grouped_gemm_sm75.cuh>",)
+_CACHE = {"ca": "kAll", "cg": "kGlobal", "cs": "kStreaming", "nc": "kReadOnly"}
+_ACCUMULATE = {"f32": "kF32", "f16": "kF16"}
+
+
+@lru_cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["literal"] = literal
+    return environment
+
+
+def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
+    """Source of the kernel for a valid config. N and K are baked in; row counts are not.
+
+    Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
+    """
+    key = config.compile_key
+    block = _environment().get_template("grouped_gemm.cu.jinja").render(
+        n=problem.n,
+        k=problem.k,
+        config=key,
+        layouts=tile_layouts(key),
+        swizzle=swizzle(key.smem),
+        xor=not key.smem.startswith("pad"),
+        steps=key.tile_k // key.warps_k // key.k_step,
+        promote_steps=key.promote_every * 16 // key.k_step,
+        accumulate=_ACCUMULATE.get(key.acc, "kPromoted"),
+        cache=_CACHE[key.cache],
+        entry="{entry}",
+    )
+    entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
+    return Variant(
+        op=problem.op,
+        entry=entry,
+        source=block.replace("{entry}", entry),
+        threads=key.threads,
+        smem_bytes=smem_bytes(key),
+        headers=HEADERS,
+        tier="sm_75",
+    )
+
+
+@dataclass(frozen=True)
+class LaunchShape:
+    """What a launch needs besides pointers: ``counters`` is a number of int32."""
+
+    grid: tuple[int, int, int]
+    m_tiles: int
+    workspace_bytes: int
+    counters: int
+
+
+def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
+    """Grid and scratch for ``rows`` rows of A, however the router spreads them over experts.
+
+    An expert with r > 0 rows has ceil(r / tile_m) tiles; over all experts that is at most
+    (rows + active x (tile_m - 1)) / tile_m, with no more active experts than rows.
+    """
+    active = min(problem.experts, rows)
+    m_tiles = (rows + active * (config.tile_m - 1)) // config.tile_m
+    tiles = m_tiles * -(-problem.n // config.tile_n)
+    split = config.split_k > 1
+    return LaunchShape(
+        grid=(tiles, config.split_k, 1),
+        m_tiles=m_tiles,
+        workspace_bytes=4 * tiles * config.split_k * config.tile_m * config.tile_n * split,
+        counters=tiles * split,
+    )

@@ -1,0 +1,180 @@
+// Grouped GEMM for sm_75: C[t, :] = B[expert(t)] A[t, :] with tokens sorted by expert.
+//
+// Every cute::Layout comes finished from the generator: nothing is partitioned here, since layout
+// algebra at compile time costs NVRTC twenty times what the kernel itself does.
+#pragma once
+
+#include <light_moe/epilogue.cuh>
+#include <light_moe/expert_tile.cuh>
+#include <light_moe/fragment.cuh>
+#include <light_moe/reduction.cuh>
+#include <light_moe/staged_tile.cuh>
+
+namespace light_moe {
+
+struct GroupedGemmArgs {
+  half_t const* a;    // [T, K]
+  half_t const* b;    // [experts, N, K]
+  half_t* c;          // [T, N]
+  int const* offsets; // [experts + 1], ascending, first 0
+  float* workspace;   // split-K partial sums
+  int* counters;      // one a tile, zero before and after
+  int experts;
+  int m_tiles;        // upper bound of the tiles over all experts
+  int group_m;        // m-tiles that share a sweep over n, so that weights stay in L2
+  int split_k;
+};
+
+// Position of this CTA's tile: m-tiles in groups of group_m, all n-tiles of a group in turn.
+template <class V>
+CUTE_DEVICE void raster(GroupedGemmArgs const& args, int& m_tile, int& n_tile) {
+  constexpr int kTilesN = (V::kN + V::kTileN - 1) / V::kTileN;
+  int const per_group = args.group_m * kTilesN;
+  int const group = blockIdx.x / per_group, within = blockIdx.x % per_group;
+  int const height = min(args.group_m, args.m_tiles - group * args.group_m);
+  m_tile = group * args.group_m + within % height;
+  n_tile = within / height;
+}
+
+// Shared memory is a ring of stages, each a tile of A followed by a tile of B. While stage k is
+// multiplied, tile k + kStages - 1 leaves the staging registers for the ring and tile k + kStages
+// is on its way into them. One barrier a k-tile.
+template <class V>
+struct Mainloop {
+  static constexpr int kTileA = V::kTileM * V::kRowHalves, kTileB = V::kTileN * V::kRowHalves;
+  static constexpr int kStage = kTileA + kTileB;
+
+  StagedTile<V, V::kTileM, Cache::kAll, true> a;
+  StagedTile<V, V::kTileN, V::kCache, V::kN % V::kTileN != 0> b;
+  Fragment<V, typename V::X, 2> x;
+  Fragment<V, typename V::Y, 1> y;
+  half_t* ring;
+  int slot;  // this thread's chunk of a staged pass, swizzled
+
+  CUTE_DEVICE Mainloop(half_t const* a_tile, int rows, half_t const* b_tile, int columns,
+                       int first_k_tile, half_t* ring)
+      : a(a_tile, min(rows, V::kTileM), first_k_tile),
+        b(b_tile, min(columns, V::kTileN), first_k_tile),
+        ring(ring),
+        slot(typename V::Swz{}(typename V::Copy{}(int(threadIdx.x)))) {}
+
+  CUTE_DEVICE void fetch() {
+    a.fetch();
+    b.fetch();
+  }
+  CUTE_DEVICE void store(int stage) {
+    a.store(ring + stage, slot);
+    b.store(ring + stage + kTileA, slot);
+  }
+  CUTE_DEVICE void load(int stage, int step) {
+    x.load(ring + stage + (V::kSwap ? kTileA : 0), step, step % V::kFragments);
+    y.load(ring + stage + (V::kSwap ? 0 : kTileA), step, step % V::kFragments);
+  }
+  CUTE_DEVICE void multiply(Accumulator<V>& acc, int step, int tile) {
+    acc.multiply(x.view(step % V::kFragments), y.view(step % V::kFragments));
+    acc.after(step, tile);
+  }
+
+  CUTE_DEVICE static int next(int stage) {
+    return stage == (V::kStages - 1) * kStage ? 0 : stage + kStage;
+  }
+
+  CUTE_DEVICE void run(Accumulator<V>& acc, int tiles) {
+    constexpr int kAhead = V::kStages - 1;  // tiles in the ring beyond the one being multiplied
+    int read = 0, write = 0;
+    CUTE_UNROLL
+    for (int tile = 0; tile < kAhead; ++tile) {
+      if (tile < tiles) {
+        fetch();
+        store(write);
+      }
+      write = next(write);
+    }
+    if (kAhead < tiles) fetch();
+    __syncthreads();
+    if constexpr (V::kFragments == 2) load(read, 0);
+    for (int tile = 0; tile < tiles; ++tile) {
+      CUTE_UNROLL
+      for (int step = 0; step < V::kSteps; ++step) {
+        if constexpr (V::kFragments == 1) load(read, step);
+        if (step + 1 < V::kSteps) {
+          if constexpr (V::kFragments == 2) load(read, step + 1);
+        } else {
+          // The stage written here was read one tile ago, before the last barrier.
+          if (tile + kAhead < tiles) store(write);
+          write = next(write);
+          read = next(read);
+          if constexpr (V::kFragments == 2) {
+            __syncthreads();
+            if (tile + 1 < tiles) load(read, 0);
+          }
+          if (tile + kAhead + 1 < tiles) fetch();
+        }
+        multiply(acc, step, tile);
+      }
+      if constexpr (V::kFragments == 1) __syncthreads();
+    }
+  }
+
+  // One stage: the tile in shared memory is multiplied while the next one is fetched.
+  CUTE_DEVICE void run_single(Accumulator<V>& acc, int tiles) {
+    fetch();
+    for (int tile = 0; tile < tiles; ++tile) {
+      store(0);
+      __syncthreads();
+      if (tile + 1 < tiles) fetch();
+      if constexpr (V::kFragments == 2) load(0, 0);
+      CUTE_UNROLL
+      for (int step = 0; step < V::kSteps; ++step) {
+        if constexpr (V::kFragments == 1) load(0, step);
+        if (V::kFragments == 2 && step + 1 < V::kSteps) load(0, step + 1);
+        multiply(acc, step, tile);
+      }
+      __syncthreads();
+    }
+  }
+};
+
+template <class V>
+CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  constexpr int kTilesK = (V::kK + V::kTileK - 1) / V::kTileK;
+  constexpr int kTilesN = (V::kN + V::kTileN - 1) / V::kTileN;
+  int m_tile, n_tile;
+  raster<V>(args, m_tile, n_tile);
+  ExpertTile const tile = find_expert_tile(args.offsets, args.experts, m_tile, V::kTileM);
+  if (tile.expert < 0) return;
+
+  int const n = n_tile * V::kTileN, columns = V::kN - n;
+  int const first = kTilesK * int(blockIdx.y) / args.split_k;
+  int const last = kTilesK * int(blockIdx.y + 1) / args.split_k;
+  Accumulator<V> acc;
+  Mainloop<V> loop(args.a + size_t(tile.row) * V::kK, tile.rows,
+                   args.b + (size_t(tile.expert) * V::kN + n) * V::kK, columns, first,
+                   reinterpret_cast<half_t*>(shared));
+  if constexpr (V::kStages == 1) {
+    loop.run_single(acc, last - first);
+  } else {
+    loop.run(acc, last - first);
+  }
+  acc.finish();
+
+  if constexpr (V::kWarpsK > 1) reduce_warps<V>(acc, reinterpret_cast<float*>(shared));
+  if (args.split_k > 1) {
+    int const index = m_tile * kTilesN + n_tile;
+    __syncthreads();
+    if (!reduce_splits<V>(acc, args.workspace, args.counters + index, index, args.split_k,
+                          reinterpret_cast<int*>(shared)))
+      return;
+  }
+  half_t* c = args.c + size_t(tile.row) * V::kN + n;
+  if constexpr (V::kSwap) {
+    __syncthreads();
+    if (threadIdx.x < kOutThreads<V>)
+      write_columns<V>(acc, c, tile.rows, columns, reinterpret_cast<half_t*>(shared));
+  } else if (threadIdx.x < kOutThreads<V>) {
+    write_rows<V>(acc, c, tile.rows, columns);
+  }
+}
+
+}  // namespace light_moe

@@ -1,0 +1,71 @@
+// One operand's tile on its way from global memory through registers into shared memory.
+// sm_75 has no cp.async: a tile is held in registers while the previous one is multiplied.
+#pragma once
+
+#include <light_moe/cached_load.cuh>
+
+namespace light_moe {
+
+using namespace cute;
+
+// V: the variant. kRows: rows of the operand's tile. kRagged: some rows may not exist.
+template <class V, int kRows, Cache kCache, bool kRagged>
+struct StagedTile {
+  static constexpr int kPassRows = V::kPassRows;
+  static constexpr int kPasses = (kRows + kPassRows - 1) / kPassRows;
+  static constexpr bool kFewRows = kPassRows > kRows;  // a pass covers more rows than there are
+  static constexpr bool kTailK = V::kK % V::kTileK != 0;
+  using Staged = Layout<Shape<_8, Int<kPasses>>, Stride<_1, _8>>;
+
+  decltype(make_tensor<half_t>(Staged{})) staged = make_tensor<half_t>(Staged{});
+  half_t const* source;  // this thread's chunk of the next k-tile, pass 0
+  int column;            // its first k, counted from the start of the row
+  int row;               // its row in pass 0
+  int rows;              // rows that exist
+
+  // origin: first row of the tile, [rows, K] row-major. Rows that do not exist stay zero for good.
+  CUTE_DEVICE StagedTile(half_t const* origin, int rows, int first_k_tile)
+      : column(threadIdx.x % (V::kTileK / 8) * 8 + first_k_tile * V::kTileK),
+        row(threadIdx.x / (V::kTileK / 8)),
+        rows(rows) {
+    source = origin + size_t(row) * V::kK + column;
+    clear(staged);
+  }
+
+  CUTE_DEVICE bool exists(int pass) const {
+    return !(kRagged || kFewRows) || row + pass * kPassRows < rows;
+  }
+
+  // Issues the loads of the next k-tile; nothing waits for them here.
+  CUTE_DEVICE void fetch() {
+    Copy_Atom<CachedLoad<kCache>, half_t> load;
+    bool const inside = !kTailK || column < V::kK;
+    CUTE_UNROLL
+    for (int pass = 0; pass < kPasses; ++pass) {
+      if (exists(pass) && inside) {
+        // K is a constant, so that the rows of all passes are immediates of one address
+        load.call(make_tensor(make_gmem_ptr(source + pass * kPassRows * V::kK), Layout<_8>{}),
+                  staged(_, pass));
+      } else if constexpr (kTailK) {
+        CUTE_UNROLL
+        for (int i = 0; i < 8; ++i) staged(i, pass) = half_t(0.f);
+      }
+    }
+    source += V::kTileK;
+    if constexpr (kTailK) column += V::kTileK;
+  }
+
+  // tile: the operand's tile in one stage; slot: this thread's swizzled chunk of pass 0.
+  CUTE_DEVICE void store(half_t* tile, int slot) {
+    Copy_Atom<UniversalCopy<uint128_t>, half_t> copy;
+    if (kFewRows && row >= kRows) return;
+    CUTE_UNROLL
+    for (int pass = 0; pass < kPasses; ++pass) {
+      copy.call(staged(_, pass),
+                make_tensor(make_smem_ptr(tile + slot + pass * kPassRows * V::kRowHalves),
+                            Layout<_8>{}));
+    }
+  }
+};
+
+}  // namespace light_moe
