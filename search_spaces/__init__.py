@@ -7,8 +7,10 @@ from search_spaces.fingerprint import template_fingerprint
 from search_spaces.gpu import GPUS, GpuSpec, canonical_name, find_gpu, reference_gpu
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
+from search_spaces.models import PRESETS, ModelShape, load_model
 from search_spaces.parameter import Parameter
 from search_spaces.problem import Numerics, Problem
+from search_spaces.shape import parse_shape
 from search_spaces.space import SearchSpace, SpaceView
 
 SPACES = {space.op: space for space in (GROUPED_GEMM,)}
@@ -23,11 +25,13 @@ def space_for(op: str) -> SearchSpace:
 
 __all__ = [
     "GPUS",
+    "PRESETS",
     "SPACES",
     "Bucket",
     "Constraint",
     "GpuSpec",
     "GroupedGemmConfig",
+    "ModelShape",
     "Numerics",
     "Parameter",
     "Problem",
@@ -40,6 +44,8 @@ __all__ = [
     "bucket_range",
     "canonical_name",
     "find_gpu",
+    "load_model",
+    "parse_shape",
     "reference_gpu",
     "space_for",
     "template_fingerprint",

@@ -1,0 +1,225 @@
+"""ModelShape: what a Hugging Face config.json says about a model's MoE layers."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import UserError
+from search_spaces.problem import ALIGNMENT, Numerics, Problem
+
+_PRESETS = Path(__file__).parent / "presets"
+PRESETS: tuple[str, ...] = tuple(sorted(file.stem for file in _PRESETS.glob("*.json")))
+LAYERS = ("gate_up", "down")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names under which one ``model_type`` keeps its numbers in config.json.
+
+    ``norm_topk`` is the class default of ``norm_topk_prob``; ``reads_norm`` tells whether the
+    model reads that field at all.
+    """
+
+    experts: str
+    intermediate: str
+    norm_topk: bool = False
+    reads_norm: bool = True
+
+
+FAMILIES: Mapping[str, Family] = {
+    # Mixtral always renormalises its top-k weights and has no field for it.
+    "mixtral": Family("num_local_experts", "intermediate_size", norm_topk=True, reads_norm=False),
+    "qwen2_moe": Family("num_experts", "moe_intermediate_size"),
+    "qwen3_moe": Family("num_experts", "moe_intermediate_size"),
+    "olmoe": Family("num_experts", "intermediate_size"),
+    # transformers' DeepSeek-V2 ignores the field that its config carries.
+    "deepseek_v2": Family("n_routed_experts", "moe_intermediate_size", reads_norm=False),
+}
+
+# Far above any published model: a number beyond is a typing error or a broken file.
+_LARGEST = {"size": 1 << 20, "experts": 4096, "layers": 4096}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The MoE side of a model. Sizes count elements.
+
+    ``intermediate`` is one routed expert's; ``shared_intermediate`` that of all always-on experts
+    together, 0 without any. ``moe_layers`` of the ``layers`` have experts, the others are dense.
+    ``norm_topk`` tells whether the top-k weights are scaled to sum to 1.
+    """
+
+    name: str
+    model_type: str
+    hidden: int
+    intermediate: int
+    experts: int
+    top_k: int
+    layers: int
+    moe_layers: int
+    shared_intermediate: int
+    norm_topk: bool
+
+    def problem(self, layer: str, numerics: Numerics = Numerics.PROMOTED) -> Problem:
+        """The grouped GEMM of a layer.
+
+        ``gate_up`` is both input projections at once, [rows, hidden] -> [rows, 2 x intermediate];
+        ``down`` goes back to [rows, hidden]. Raises UserError for any other name.
+        """
+        shapes = {
+            "gate_up": (2 * self.intermediate, self.hidden),
+            "down": (self.hidden, self.intermediate),
+        }
+        if layer not in shapes:
+            raise UserError(f"unknown layer '{layer}': choose one of {', '.join(LAYERS)}")
+        n, k = shapes[layer]
+        return Problem(
+            op="grouped_gemm",
+            experts=self.experts,
+            n=n,
+            k=k,
+            top_k=self.top_k,
+            numerics=numerics,
+            label=f"{self.name}/{layer}",
+        )
+
+
+class _Fields:
+    """Checked access to one config.json: every complaint names the file and the field."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise UserError(f"{file}: is not JSON; --model wants a config.json") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{file}: holds no JSON object; --model wants a config.json")
+        self._values = values
+
+    def text(self, field: str) -> str:
+        value = self._get(field)
+        if not isinstance(value, str):
+            raise self.wrong(field, "must be a text")
+        return value
+
+    def count(self, field: str, largest: int, *, least: int = 1, default: int | None = None) -> int:
+        """A whole number in least..largest; ``default`` answers for a field that is absent."""
+        value = self._get(field, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(field, "must be a whole number")
+        if not least <= value <= largest:
+            raise self.wrong(field, f"must lie in {least}..{largest}")
+        return value
+
+    def size(self, field: str, *, least: int = 1, default: int | None = None) -> int:
+        """A count of elements that 128-bit loads can read."""
+        value = self.count(field, _LARGEST["size"], least=least, default=default)
+        if value % ALIGNMENT:
+            raise self.wrong(field, f"must be a multiple of {ALIGNMENT} (16-byte rows)")
+        return value
+
+    def flag(self, field: str, default: bool) -> bool:
+        value = self._get(field, default)
+        if not isinstance(value, bool):
+            raise self.wrong(field, "must be true or false")
+        return value
+
+    def layer_numbers(self, field: str, layers: int) -> set[int]:
+        value = self._get(field, [])
+        if not isinstance(value, list) or not all(type(i) is int for i in value):
+            raise self.wrong(field, "must be a list of layer numbers")
+        return {i for i in value if 0 <= i < layers}
+
+    def wrong(self, field: str, rule: str) -> UserError:
+        shown = json.dumps(self._values.get(field))
+        shown = shown if len(shown) <= 40 else shown[:37] + "..."
+        return UserError(f"{self.file}: field '{field}' is {shown}: {rule}")
+
+    def _get(self, field: str, default: object = None) -> object:
+        value = self._values.get(field)
+        if value is None:  # absent, or null as transformers writes an unset field
+            if default is None:
+                raise UserError(f"{self.file}: field '{field}' is missing")
+            return default
+        return value
+
+
+def load_model(name_or_path: str | Path) -> ModelShape:
+    """A preset by name, else a directory with config.json, or that file itself.
+
+    Raises UserError for an unknown name (suggesting the nearest preset) and for a file that lacks
+    a field or has a wrong or absurd value in it (naming both).
+    """
+    text = str(name_or_path)
+    if text.lower() in PRESETS:
+        return _read(_PRESETS / f"{text.lower()}.json", text.lower())
+    path = Path(text)
+    try:
+        is_dir, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):  # longer than a path may be, or with a null byte in it
+        is_dir = is_file = False
+    if is_dir:
+        file = path / "config.json"
+        if not file.is_file():
+            raise UserError(f"{path}: has no config.json, so it is no model directory")
+        return _read(file, path.resolve().name)
+    if is_file:
+        return _read(path, path.resolve().parent.name)
+    near = difflib.get_close_matches(text.lower(), PRESETS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(
+        f"unknown model '{text}': give a directory with config.json or one of "
+        f"{', '.join(PRESETS)}{hint}"
+    )
+
+
+def _read(file: Path, name: str) -> ModelShape:
+    fields = _Fields(file)
+    model_type = fields.text("model_type")
+    if model_type not in FAMILIES:
+        raise fields.wrong("model_type", f"supported are {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    experts = fields.count(family.experts, _LARGEST["experts"])
+    layers = fields.count("num_hidden_layers", _LARGEST["layers"])
+    intermediate = fields.size(family.intermediate)
+    norm = fields.flag("norm_topk_prob", family.norm_topk)
+    return ModelShape(
+        name=name,
+        model_type=model_type,
+        hidden=fields.size("hidden_size"),
+        intermediate=intermediate,
+        experts=experts,
+        top_k=fields.count("num_experts_per_tok", experts),
+        layers=layers,
+        moe_layers=_moe_layers(fields, model_type, layers),
+        shared_intermediate=_shared(fields, model_type, intermediate),
+        norm_topk=norm if family.reads_norm else family.norm_topk,
+    )
+
+
+def _moe_layers(fields: _Fields, model_type: str, layers: int) -> int:
+    if model_type in ("qwen2_moe", "qwen3_moe"):
+        step = fields.count("decoder_sparse_step", layers, default=1)
+        dense = fields.layer_numbers("mlp_only_layers", layers)
+        return sum((i + 1) % step == 0 and i not in dense for i in range(layers))
+    if model_type == "deepseek_v2":
+        first = fields.count("first_k_dense_replace", layers, least=0, default=0)
+        every = fields.count("moe_layer_freq", layers, default=1)
+        return sum(i >= first and i % every == 0 for i in range(layers))
+    return layers
+
+
+def _shared(fields: _Fields, model_type: str, intermediate: int) -> int:
+    if model_type == "qwen2_moe":
+        return fields.size("shared_expert_intermediate_size", least=0, default=0)
+    if model_type == "deepseek_v2":
+        shared = fields.count("n_shared_experts", _LARGEST["experts"], least=0, default=0)
+        return shared * intermediate
+    return 0
