@@ -13,6 +13,11 @@ from search_spaces.problem import Problem
 LARGEST = 4096  # tokens per expert of the last bucket
 
 
+def _short(value: float) -> str:
+    """The shortest text that reads back as the same number; 4/60 experts has 17 digits."""
+    return repr(float(value)).removesuffix(".0")
+
+
 @dataclass(frozen=True)
 class Skew:
     """How unevenly tokens fall on experts: ``uniform`` or ``zipf`` with P(rank r) ~ r^-exponent."""
@@ -35,7 +40,7 @@ class Skew:
         return cls(kind, value)
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "uniform" else f"{self.kind}:{self.exponent:g}"
+        return self.kind if self.kind == "uniform" else f"{self.kind}:{_short(self.exponent)}"
 
     def weights(self, experts: int) -> list[float]:
         """Probability of each expert, most loaded first; sums to 1."""
@@ -58,7 +63,7 @@ class Bucket:
             )
 
     def __str__(self) -> str:
-        return f"{self.tokens_per_expert:g}@{self.skew}"
+        return f"{_short(self.tokens_per_expert)}@{self.skew}"
 
     @classmethod
     def parse(cls, text: str) -> Bucket:

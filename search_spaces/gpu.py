@@ -54,9 +54,7 @@ def _turing(name: str, sms: int, mhz: int, gib: int, gbps: float, l2: int, f32: 
     )  # fmt: skip
 
 
-def _ga10x(
-    name: str, arch: str, sms: int, mhz: int, gbps: float, l2: int, blocks: int
-) -> GpuSpec:
+def _ga10x(name: str, arch: str, sms: int, mhz: int, gbps: float, l2: int, blocks: int) -> GpuSpec:
     return GpuSpec(
         name, arch, sms, mhz, 24 * GIB, gbps, l2, 100 * KIB, 99 * KIB, KIB, 65536, 1536, blocks,
         512, 1024, 128,

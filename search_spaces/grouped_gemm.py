@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from search_spaces.errors import UserError
 
@@ -25,8 +26,9 @@ class GroupedGemmConfig:
     ``swB.M.S`` is ``cute::Swizzle<B, M, S>``, ``padP`` appends P halves, ``none`` does neither.
     ``acc``: ``f32``, ``f16``, or ``f16pP``, fp16 sums added to fp32 every P k-steps of 16.
     ``fragments`` register buffers hold MMA operands of ``k_step`` halves each, so that with 2 the
-    next ldmatrix overlaps the MMAs. ``cache`` is the PTX cache operator of the weight loads. ``group_m`` (raster order)
-    and ``split_k`` are kernel arguments: they do not change the machine code.
+    next ldmatrix overlaps the MMAs. ``cache`` is the PTX cache operator of the weight loads.
+    ``group_m`` (raster order) and ``split_k`` are kernel arguments: they do not change the machine
+    code.
     """
 
     tile_m: int
@@ -51,7 +53,8 @@ class GroupedGemmConfig:
         return (
             f"{self.tile_m}x{self.tile_n}x{self.tile_k}"
             f"_w{self.warps_m}x{self.warps_n}x{self.warps_k}_s{self.stages}_{self.smem}_{self.acc}"
-            f"_r{self.fragments}x{self.k_step}_{order}_{self.cache}_o{self.min_ctas}_g{self.group_m}_k{self.split_k}"
+            f"_r{self.fragments}x{self.k_step}_{order}_{self.cache}_o{self.min_ctas}"
+            f"_g{self.group_m}_k{self.split_k}"
         )
 
     @classmethod
@@ -63,10 +66,13 @@ class GroupedGemmConfig:
                 f"'{text}' is no grouped_gemm config: expected e.g. "
                 "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1"
             )
-        fields = match.groupdict()
-        swap = fields.pop("order") == "nm"
-        names = {name: fields.pop(name) for name in ("smem", "acc", "cache")}
-        return cls(**{name: int(value) for name, value in fields.items()}, **names, swap=swap)
+        fields: dict[str, Any] = match.groupdict()
+        values = {
+            name: value if name in ("smem", "acc", "cache") else int(value)
+            for name, value in fields.items()
+            if name != "order"
+        }
+        return cls(**values, swap=fields["order"] == "nm")
 
     @property
     def threads(self) -> int:

@@ -85,6 +85,19 @@ def _swizzle(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
     return None
 
 
+def _swizzle_passes(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
+    if not c.smem.startswith("sw"):
+        return None
+    period = 1 << sum(map(int, c.smem[2:].split(".")))
+    rows = 32 * c.warps_m * c.warps_n * c.warps_k * 8 // c.tile_k
+    if rows < max(c.tile_m, c.tile_n) and rows * c.tile_k % period:
+        return (
+            f"{c.smem} repeats every {period // c.tile_k} rows, a staged pass has {rows}: "
+            "the passes of a thread would not lie at static offsets"
+        )
+    return None
+
+
 def _smem(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
     used = smem_bytes(c)
     if used > gpu.smem_per_block:
@@ -100,7 +113,7 @@ def smem_bytes(c: Any) -> int:
     ring = 2 * c.stages * (c.tile_m + c.tile_n) * row
     reduction = 4 * c.tile_m * c.tile_n if c.warps_k > 1 else 0
     transpose = 2 * c.tile_m * c.tile_n if c.swap else 0
-    return max(ring, reduction, transpose)
+    return int(max(ring, reduction, transpose))
 
 
 def register_estimate(c: Any) -> int:
@@ -111,7 +124,7 @@ def register_estimate(c: Any) -> int:
     f16 = m * n // 64 if c.acc != "f32" else 0
     fragments = c.fragments * (m + n) * c.k_step // 64
     staged = (c.tile_m + c.tile_n) * c.tile_k // threads // 2
-    return f32 + f16 + fragments + staged + ADDRESSING_REGISTERS
+    return int(f32 + f16 + fragments + staged + ADDRESSING_REGISTERS)
 
 
 def _registers(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
@@ -180,13 +193,12 @@ CONSTRAINTS = (
     Constraint("k_slices", ("tile_k", "warps_k"), _k_slices),
     Constraint("staging", (*_TILE, *_WARPS), _staging),
     Constraint("swizzle", ("smem", "tile_k"), _swizzle),
+    Constraint("swizzle_passes", ("smem", *_TILE, *_WARPS), _swizzle_passes),
     Constraint("fragments", ("fragments", "k_step", "tile_k", "warps_k"), _fragments),
     Constraint("numerics", ("acc",), _numerics),
     Constraint("promotion", ("acc", "tile_k", "warps_k"), _promotion),
     Constraint("occupancy", (*_WARPS, "min_ctas"), _occupancy),
-    Constraint(
-        "shared_memory", (*_TILE, "warps_k", "swap", "smem", "stages", "min_ctas"), _smem
-    ),
+    Constraint("shared_memory", (*_TILE, "warps_k", "swap", "smem", "stages", "min_ctas"), _smem),
     Constraint(
         "registers", (*_TILE, *_WARPS, "fragments", "k_step", "acc", "min_ctas"), _registers
     ),
@@ -203,6 +215,4 @@ def _preferred(problem: Problem) -> tuple[GroupedGemmConfig, ...]:
     return tuple(GroupedGemmConfig.parse(name) for name in names)
 
 
-GROUPED_GEMM = SearchSpace(
-    "grouped_gemm", GroupedGemmConfig, PARAMETERS, CONSTRAINTS, _preferred
-)
+GROUPED_GEMM = SearchSpace("grouped_gemm", GroupedGemmConfig, PARAMETERS, CONSTRAINTS, _preferred)
