@@ -59,7 +59,9 @@ def toolchain() -> Toolchain:
         _content_hash(OWN_INCLUDE),
     )
     fingerprint = hashlib.sha256("\n".join(versions).encode()).hexdigest()[:16]
-    include_dirs = tuple(dict.fromkeys((cute, cccl, runtime)))
+    # With CUDA 13, CuTe spells its includes <cccl/cuda/std/...> and CCCL's own do not.
+    above = (cccl.parent,) if cccl.name == "cccl" else ()
+    include_dirs = tuple(dict.fromkeys((cute, cccl, *above, runtime)))
     return Toolchain(nvrtc, jitlink, include_dirs, fingerprint)
 
 
