@@ -33,3 +33,10 @@ _NAMES = {
     Kind.TIME: "run_started_at run_ended_at created_at decided_at",
 }
 KIND = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+
+# Never empty in a trial; everything else may be unknown.
+REQUIRED = frozenset(
+    {"gpu", "gpu_arch", "model", "problem", "bucket", "tokens_per_expert", "skew", "config"}
+    | {"status", "source", "verified", "is_default", "is_finalist", "is_winner", "created_at"}
+    | {"run_uid", "run_versions", "run_seed", "run_status", "run_started_at", "uid"}
+)

@@ -19,12 +19,13 @@ _ENUMS: dict[str, type[Enum]] = {
     "verified": Verified,
 }
 _ELSEWHERE = {"id", "problem", "bucket", "gpu_name", "gpu_uuid", "error", *_ENUMS}
-_PLAIN = tuple(f.name for f in fields(TrialRecord) if f.name not in _ELSEWHERE)
+# Fields of a record that are columns of ``trial`` under the same name.
+PLAIN = tuple(f.name for f in fields(TrialRecord) if f.name not in _ELSEWHERE)
 
 
 def trial_values(record: TrialRecord) -> dict[str, Any]:
     """Columns of ``trial`` that the record alone decides: all but keys of other tables."""
-    values = {name: getattr(record, name) for name in _PLAIN}
+    values = {name: getattr(record, name) for name in PLAIN}
     values.update({name: getattr(record, name).value for name in _ENUMS})
     return {**values, **bucket_values(record.bucket), "error": _storable(record.error)}
 
@@ -70,7 +71,7 @@ def bucket_from(tokens_per_expert: float, skew: str) -> Bucket:
 
 def trial_from(row: TrialRow, problem: ProblemRow, gpu: GpuRow) -> TrialRecord:
     """The record of a stored trial."""
-    values = {name: getattr(row, name) for name in _PLAIN}
+    values = {name: getattr(row, name) for name in PLAIN}
     return TrialRecord(
         **values,
         id=row.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sqlalchemy import Select, column, select, table
 from sqlalchemy.orm import Session
 
@@ -19,9 +21,18 @@ _VIEW = table("trials", column("id"), column("default_us"))
 
 
 def decide(
-    session: Session, problem: Problem, bucket: Bucket, gpu_name: str, trial_id: int
+    session: Session,
+    problem: Problem,
+    bucket: Bucket,
+    gpu_name: str,
+    trial_id: int,
+    *,
+    only_faster: bool = False,
 ) -> bool:
-    """Sets the winner of a place unless the present one has a better source."""
+    """Makes the trial its place's winner unless the present one has a better source.
+
+    With ``only_faster`` a winner from the same source gives way to a shorter time only.
+    """
     name = canonical_name(gpu_name)
     place = catalogue.problem_row(session, problem)
     trial = trials.find(session, trial_id)
@@ -33,7 +44,7 @@ def decide(
     winner = catalogue.find_or_add(session, query, fresh)
     if winner.trial_id != trial_id:
         present = trials.find(session, winner.trial_id)
-        if Source(present.source).trust > Source(trial.source).trust:
+        if not _replaces(trial, present, only_faster):
             return False
         winner.trial_id, winner.decided_at = trial_id, utc_now()
     return True
@@ -82,6 +93,13 @@ def select_for(
         )
         for row, place, trial, gpu, default_us in session.execute(query)
     ]
+
+
+def _replaces(trial: TrialRow, present: TrialRow, only_faster: bool) -> bool:
+    trust, against = Source(trial.source).trust, Source(present.source).trust
+    if trust != against or not only_faster:
+        return trust >= against
+    return (trial.time_us or math.inf) < (present.time_us or math.inf)
 
 
 def _check(

@@ -1,0 +1,117 @@
+"""CLI: python -m tuning_db show | export | import | doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from search_spaces.errors import UserError
+from tuning_db import doctor, schema, show
+from tuning_db.exchange import export, merge
+from tuning_db.rows import read_rows
+from tuning_db.store import TuningDB
+from tuning_db.url import shown
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns 0; 1 when ``doctor`` found an error; 2 for bad input."""
+    try:
+        arguments = _parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # `show | head` has read enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m tuning_db", description="The tuning DB: what won, and why.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    db = _Parser(add_help=False)
+    db.add_argument("--db", help="path or URL (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
+    choice = _Parser(add_help=False)
+    choice.add_argument("--gpu", help='only this GPU model, e.g. "RTX 2080 Ti"')
+    choice.add_argument("--model", help="only this model, model/layer or problem key")
+    format_ = _Parser(add_help=False)
+    format_.add_argument("--format", help="csv, json, parquet or vllm (default: by the suffix)")
+
+    command = commands.add_parser("show", parents=[db, choice], help="print the best configs")
+    command.add_argument("--view", default="best_configs", help="best_configs or trials")
+    command.add_argument("--json", action="store_true", help="every column, as JSON")
+    command.set_defaults(run=_show)
+    command = commands.add_parser("export", parents=[db, choice, format_], help="trials to a file")
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.set_defaults(run=_export)
+    command = commands.add_parser("import", parents=[db, format_], help="trials from a file")
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.set_defaults(run=_import)
+    command = commands.add_parser("doctor", parents=[db], help="check the database")
+    command.add_argument("--migrate", action="store_true", help="bring the schema up to date first")
+    command.add_argument("--json", action="store_true", help="the findings as JSON")
+    command.set_defaults(run=_doctor)
+    return parser
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with TuningDB.open(arguments.db, create=False, readonly=True) as db:
+        rows = read_rows(db, arguments.view, gpu=arguments.gpu, model=arguments.model)
+    if arguments.json:
+        print(show.as_json(rows))
+    elif rows.values:
+        show.print_table(rows, arguments.view)
+    else:
+        print("nothing found yet: python -m tuner.search --op grouped_gemm finds some")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    with TuningDB.open(arguments.db, create=False, readonly=True) as db:
+        count = export(
+            db,
+            arguments.file,
+            format_name=arguments.format,
+            gpu=arguments.gpu,
+            model=arguments.model,
+        )
+    print(f"{count} rows written to {arguments.file}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    with TuningDB.open(arguments.db) as db:
+        merged = merge(db, arguments.file, format_name=arguments.format)
+    print(
+        f"{merged.added} trials added, {merged.known} were known, {merged.winners} winners changed"
+    )
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    with TuningDB.open(arguments.db, create=False, readonly=not arguments.migrate) as db:
+        findings, name = doctor.examine(db), shown(db.url)
+    errors = sum(finding.severity is doctor.Severity.ERROR for finding in findings)
+    if arguments.json:
+        listed = [
+            {"check": f.check, "severity": f.severity.value, "message": f.message} for f in findings
+        ]
+        print(json.dumps({"db": name, "schema": schema.HEAD, "ok": not errors, "findings": listed}))
+    else:
+        for finding in findings:
+            print(f"{finding.severity.value}: {finding.check}: {finding.message}")
+        print(f"{name}: schema {schema.HEAD}, {errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0

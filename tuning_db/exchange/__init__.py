@@ -1,0 +1,6 @@
+"""Exchange: a tuning DB's trials in files, to share and to merge."""
+
+from tuning_db.exchange.exporting import export
+from tuning_db.exchange.merging import Merged, merge
+
+__all__ = ["Merged", "export", "merge"]
