@@ -1,0 +1,95 @@
+"""How far a grouped GEMM's result may lie from the exact one, for each way of accumulating.
+
+An element C = sum over k of a_k b_k is accepted when
+
+    |C - C_exact| <= relative |C_exact| + scale S + absolute
+
+with S its natural scale. There are two bounds:
+
+* ``tolerance``: S = sqrt(sum a_k^2 b_k^2), the standard deviation of a sum whose terms have random
+  signs. Rounding errors are modelled as random too: the bound holds with large probability for
+  every element of a large C, and a single missing k-step of 8 breaks it (not for plain ``f16``
+  over thousands of products, whose honest error is larger than that).
+* ``worst_case``: S = sum |a_k b_k|. A theorem, for inputs of any kind (equal signs, outliers).
+
+What the hardware does (Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor
+cores", PeerJ Computer Science 7, 2021): products of fp16 are exact; a block of 4 products (8 on
+newer cores) and the accumulator are aligned to the largest and added with truncation; an fp32
+result is truncated towards zero, an fp16 result rounded to nearest.
+
+Splitting K over warps or CTAs only shortens the chains of additions: the bounds hold for it too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+HALF_ULP_F16 = 2.0**-11
+ULP_F32 = 2.0**-23
+SMALLEST_STEP_F16 = 2.0**-24  # distance of fp16 numbers near zero
+MMA_K = 8  # products that one m16n8k8 adds into an accumulator
+BLOCK = 4  # products added between two truncations, on the oldest tensor cores
+PROMOTION_UNIT = 16  # "f16pP" promotes every P k-steps of this many products
+
+# Rounding errors: 4 half-steps of an fp16 chain as long as its square root. A uniform error of one
+# half-step has sigma 1/sqrt(3); averaged over a random walk that ends at S, sqrt(1/6): 4 is 9.8
+# sigma there, and leaves 4 sigma for a walk that stays 2.4 times farther out than its typical one.
+ROUNDING_SIGMAS = 4.0
+# Truncation has a mean: half an ulp of the running sum, always towards zero. Over a walk that ends
+# at its 6 sigma point the sum is 3 S on average.
+TRUNCATION_WALK = 3.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """``relative`` multiplies |C|, ``scale`` multiplies S; ``absolute`` stands alone."""
+
+    relative: float
+    scale: float
+    absolute: float
+
+
+def promotion_period(acc: str, k: int) -> int:
+    """Products in one unbroken chain of fp16 additions: 0 for ``f32``, K for ``f16``.
+
+    ``acc`` as in a config's name: ``f32``, ``f16`` or ``f16pP``.
+    """
+    if acc == "f32":
+        return 0
+    return k if acc == "f16" else min(k, PROMOTION_UNIT * int(acc.removeprefix("f16p")))
+
+
+def tolerance(acc: str, k: int) -> Tolerance:
+    """The stated bound for operands with random signs; S = sqrt(sum a^2 b^2).
+
+    * relative 2^-11: the fp16 rounding of C itself.
+    * fp32 sums: K/4 truncations, each 2^-24 |running sum| on average, all towards zero:
+      3 (K/4) 2^-24 S. (4 % of it would be the random part, sqrt(K/4) 2^-23.)
+    * fp16 chains of p products: p/8 roundings of up to 2^-11 |running sum|. A chain's sum has scale
+      S sqrt(p/K) and there are K/p independent chains, so their errors add up to
+      4 x 2^-11 sqrt(p/8) S, whatever K is: promoting more often is what makes it small.
+    """
+    period = promotion_period(acc, k)
+    truncation = TRUNCATION_WALK * (k / BLOCK) * ULP_F32 / 2
+    rounding = ROUNDING_SIGMAS * HALF_ULP_F16 * math.sqrt(period / MMA_K)
+    # In the subnormal range a rounding errs by half a step, whatever the sum.
+    steps = 1 + (k / MMA_K if period else 0)
+    absolute = SMALLEST_STEP_F16 / 2 * steps
+    return Tolerance(HALF_ULP_F16, truncation + rounding, absolute)
+
+
+def worst_case(acc: str, k: int) -> Tolerance:
+    """A bound that always holds while no fp16 sum overflows (65504); S = sum |a b|.
+
+    Every partial sum is at most S. fp32: each of K/4 blocks truncates 5 aligned addends, each by
+    less than an ulp of the largest, 5 x 2^-23 S. fp16: each of p/8 steps of each chain errs by a
+    half-ulp of its running sum; within one chain the errors grow like (1 + 2^-11)^(p/8), and the
+    chains' scales add up to S. The rounding of C multiplies all of it by 1 + 2^-11.
+    """
+    period = promotion_period(acc, k)
+    truncation = (BLOCK + 1) * (k / BLOCK) * ULP_F32
+    rounding = math.expm1(period / MMA_K * math.log1p(HALF_ULP_F16))
+    bound = tolerance(acc, k)
+    scale = ((1 + truncation) * (1 + rounding) - 1) * (1 + HALF_ULP_F16)
+    return Tolerance(bound.relative, scale, bound.absolute)
