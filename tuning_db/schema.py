@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, inspect, text
 
 from search_spaces.errors import UserError
@@ -46,14 +44,14 @@ def upgrade(engine: Engine, url: str, target: str = HEAD) -> None:
         check_known(found, url)
         if found is None:
             _check_vacant(connection, url)
-        command.upgrade(_config(connection), target)
+        _alembic("upgrade", connection, target)
 
 
 def downgrade(engine: Engine, target: str) -> None:
     """Migrates down to ``target`` ("base" removes everything), in one transaction."""
     with engine.execution_options(**{WRITES: True}).begin() as connection:
         _lock(connection)
-        command.downgrade(_config(connection), target)
+        _alembic("downgrade", connection, target)
 
 
 def _lock(connection: Connection) -> None:
@@ -72,11 +70,14 @@ def _check_vacant(connection: Connection, url: str) -> None:
         )
 
 
-def _config(connection: Connection) -> Config:
+def _alembic(direction: str, connection: Connection, target: str) -> None:
+    from alembic import command  # slow to import, and a database needs it once in its life
+    from alembic.config import Config
+
     config = Config()
     # Alembic's configuration is an INI file: a percent sign in the path is doubled.
     folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
     config.set_main_option("script_location", folder)
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    return config
+    getattr(command, direction)(config, target)
