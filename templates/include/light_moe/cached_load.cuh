@@ -1,4 +1,4 @@
-// 128-bit global loads with a cache operator (PTX ISA, "Cache Operators"), as CuTe copy operations.
+// Predicated 128-bit global loads with a cache operator (PTX ISA, "Cache Operators").
 #pragma once
 
 #include <cute/tensor.hpp>
@@ -14,41 +14,30 @@ enum class Cache {
   kReadOnly,  // ld.global.nc: through the texture path
 };
 
-template <Cache kCache>
-struct CachedLoad {
-  using SRegisters = uint128_t[1];
-  using DRegisters = uint128_t[1];
+// target = *source if wanted, else unchanged. A predicate, not a branch: branches would cut the
+// main loop into blocks across which the assembler does not mix loads with MMAs. volatile: a load
+// must not sink to the store that waits for it.
+#define LIGHT_MOE_LOAD(OPERATOR)                                                              \
+  asm volatile(                                                                               \
+      "{.reg .pred wanted; setp.ne.s32 wanted, %5, 0;\n"                                      \
+      "@wanted ld.global." OPERATOR ".v4.u32 {%0, %1, %2, %3}, [%4];}"                        \
+      : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w) : "l"(from), "r"(int(wanted)))
 
-  CUTE_DEVICE static void copy(uint128_t const& source, uint128_t& target) {
-    auto& to = reinterpret_cast<uint4&>(target);
-    auto const from = __cvta_generic_to_global(&source);
-    // volatile: the compiler must not sink a load down to the store that waits for it
-    if constexpr (kCache == Cache::kAll) {
-      asm volatile("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w) : "l"(from));
-    } else if constexpr (kCache == Cache::kGlobal) {
-      asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w) : "l"(from));
-    } else if constexpr (kCache == Cache::kStreaming) {
-      asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w) : "l"(from));
-    } else {
-      asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w) : "l"(from));
-    }
+template <Cache kCache>
+CUTE_DEVICE void load_if(bool wanted, void const* source, uint128_t& target) {
+  auto& to = reinterpret_cast<uint4&>(target);
+  auto const from = __cvta_generic_to_global(source);
+  if constexpr (kCache == Cache::kAll) {
+    LIGHT_MOE_LOAD("ca");
+  } else if constexpr (kCache == Cache::kGlobal) {
+    LIGHT_MOE_LOAD("cg");
+  } else if constexpr (kCache == Cache::kStreaming) {
+    LIGHT_MOE_LOAD("cs");
+  } else {
+    LIGHT_MOE_LOAD("nc");
   }
-};
+}
+
+#undef LIGHT_MOE_LOAD
 
 }  // namespace light_moe
-
-namespace cute {
-
-template <light_moe::Cache kCache>
-struct Copy_Traits<light_moe::CachedLoad<kCache>> {
-  using ThrID = Layout<_1>;
-  using SrcLayout = Layout<Shape<_1, Int<128>>>;
-  using DstLayout = Layout<Shape<_1, Int<128>>>;
-  using RefLayout = SrcLayout;
-};
-
-}  // namespace cute

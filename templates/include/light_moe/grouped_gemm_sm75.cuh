@@ -58,9 +58,9 @@ struct Mainloop {
         ring(ring),
         slot(typename V::Swz{}(typename V::Copy{}(int(threadIdx.x)))) {}
 
-  CUTE_DEVICE void fetch() {
-    a.fetch();
-    b.fetch();
+  CUTE_DEVICE void fetch(bool more) {
+    a.fetch(more);
+    b.fetch(more);
   }
   CUTE_DEVICE void store(int stage) {
     a.store(ring + stage, slot);
@@ -84,13 +84,11 @@ struct Mainloop {
     int read = 0, write = 0;
     CUTE_UNROLL
     for (int tile = 0; tile < kAhead; ++tile) {
-      if (tile < tiles) {
-        fetch();
-        store(write);
-      }
+      fetch(tile < tiles);
+      store(write);
       write = next(write);
     }
-    if (kAhead < tiles) fetch();
+    fetch(kAhead < tiles);
     __syncthreads();
     if constexpr (V::kFragments == 2) load(read, 0);
     for (int tile = 0; tile < tiles; ++tile) {
@@ -100,15 +98,17 @@ struct Mainloop {
         if (step + 1 < V::kSteps) {
           if constexpr (V::kFragments == 2) load(read, step + 1);
         } else {
-          // The stage written here was read one tile ago, before the last barrier.
-          if (tile + kAhead < tiles) store(write);
+          // The stage written here was read one tile ago, before the last barrier. Beyond the last
+          // tile, stale registers are stored and loaded again, but never multiplied: cheaper than
+          // a branch.
+          store(write);
+          fetch(tile + kAhead + 1 < tiles);
           write = next(write);
           read = next(read);
           if constexpr (V::kFragments == 2) {
             __syncthreads();
-            if (tile + 1 < tiles) load(read, 0);
+            load(read, 0);
           }
-          if (tile + kAhead + 1 < tiles) fetch();
         }
         multiply(acc, step, tile);
       }
@@ -118,11 +118,11 @@ struct Mainloop {
 
   // One stage: the tile in shared memory is multiplied while the next one is fetched.
   CUTE_DEVICE void run_single(Accumulator<V>& acc, int tiles) {
-    fetch();
+    fetch(true);
     for (int tile = 0; tile < tiles; ++tile) {
       store(0);
       __syncthreads();
-      if (tile + 1 < tiles) fetch();
+      fetch(tile + 1 < tiles);
       if constexpr (V::kFragments == 2) load(0, 0);
       CUTE_UNROLL
       for (int step = 0; step < V::kSteps; ++step) {

@@ -36,20 +36,17 @@ struct StagedTile {
     return !(kRagged || kFewRows) || row + pass * kPassRows < rows;
   }
 
-  // Issues the loads of the next k-tile; nothing waits for them here.
-  CUTE_DEVICE void fetch() {
-    Copy_Atom<CachedLoad<kCache>, half_t> load;
+  // Issues the loads of the next k-tile, if there is one; nothing waits for them here.
+  CUTE_DEVICE void fetch(bool more) {
     bool const inside = !kTailK || column < V::kK;
     CUTE_UNROLL
     for (int pass = 0; pass < kPasses; ++pass) {
-      if (exists(pass) && inside) {
-        // K is a constant, so that the rows of all passes are immediates of one address
-        load.call(make_tensor(make_gmem_ptr(source + pass * kPassRows * V::kK), Layout<_8>{}),
-                  staged(_, pass));
-      } else if constexpr (kTailK) {
-        CUTE_UNROLL
-        for (int i = 0; i < 8; ++i) staged(i, pass) = half_t(0.f);
+      auto& chunk = reinterpret_cast<uint128_t&>(staged(0, pass));
+      if constexpr (kTailK) {
+        if (!inside) chunk = uint128_t(0);
       }
+      // K is a constant, so that the rows of all passes are immediates of one address
+      load_if<kCache>(more && inside && exists(pass), source + pass * kPassRows * V::kK, chunk);
     }
     source += V::kTileK;
     if constexpr (kTailK) column += V::kTileK;
