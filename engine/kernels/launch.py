@@ -1,0 +1,76 @@
+"""Launch: a kernel with all that a number of rows fixes; only pointers are left to give."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.kernels.loader import LoadedKernel, launch_scalars
+from search_spaces import GroupedGemmConfig, Problem
+from templates.grouped_gemm import launch_shape
+
+
+class Counters:
+    """Zeroed int32 counters for split-K, one tensor per stream; every kernel leaves them zero.
+
+    Kernels of one stream run one after another, so they share; those of two streams must not. A
+    captured graph may be replayed beside anything, so it gets counters of its own, from its own
+    memory pool.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._by_stream: dict[int, torch.Tensor] = {}
+
+    def get(self, stream: int, count: int) -> torch.Tensor:
+        """At least ``count`` zeros, for work queued on ``stream``, torch's current one."""
+        if torch.cuda.is_current_stream_capturing():
+            return self._zeros(count)
+        held = self._by_stream.get(stream)
+        if held is None or held.shape[0] < count:
+            # A thread that still holds the smaller tensor keeps it alive until it has launched.
+            held = self._by_stream[stream] = self._zeros(count)
+        return held
+
+    def _zeros(self, count: int) -> torch.Tensor:
+        return torch.zeros(count, dtype=torch.int32, device=self._device)
+
+
+class Launch:
+    """One problem shape, config and row count, on one GPU. Safe to share between threads."""
+
+    __slots__ = (
+        "_counters", "_device", "_grid", "_launch", "_lock", "_scalars", "_shape",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: GroupedGemmConfig,
+        rows: int,
+        loaded: LoadedKernel,
+        counters: Counters,
+        device: torch.device,
+    ) -> None:
+        self._shape = launch_shape(problem, config, rows)
+        self._grid = self._shape.grid
+        self._scalars = launch_scalars(problem, config, rows)
+        self._launch = loaded.kernel.launch
+        self._lock = loaded.lock
+        self._counters = counters
+        self._device = device
+
+    def __call__(self, a: int, b: int, c: int, offsets: int, stream: int) -> None:
+        """Queue the kernel on ``stream``, torch's current one, with these device pointers."""
+        if self._shape.counters:
+            self._with_scratch(a, b, c, offsets, stream)
+            return
+        with self._lock:
+            self._launch(self._grid, (a, b, c, offsets, 0, 0, *self._scalars), stream)
+
+    def _with_scratch(self, a: int, b: int, c: int, offsets: int, stream: int) -> None:
+        """Partial sums live in torch's memory of this stream, free for its next user at once."""
+        workspace = torch.empty(self._shape.workspace_bytes, dtype=torch.uint8, device=self._device)
+        counters = self._counters.get(stream, self._shape.counters)
+        pointers = (a, b, c, offsets, workspace.data_ptr(), counters.data_ptr())
+        with self._lock:
+            self._launch(self._grid, (*pointers, *self._scalars), stream)

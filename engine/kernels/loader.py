@@ -1,0 +1,89 @@
+"""Loader: configs to kernels on one GPU, each built and loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import torch
+
+from search_spaces import GpuSpec, GroupedGemmConfig, Problem, UserError
+from templates.built import BuildError, Target
+from templates.cache import KernelCache
+from templates.grouped_gemm import launch_shape, render
+from templates.kernel import Kernel
+from templates.pool import CompilePool
+from templates.variant import Variant
+
+
+@dataclass(frozen=True)
+class LoadedKernel:
+    """A kernel whose machine code is on the GPU. One thread at a time may launch it: ``lock``."""
+
+    kernel: Kernel
+    lock: Lock = field(default_factory=Lock)
+
+
+class KernelLoader:
+    """Kernels of one GPU, which must be the current device of whoever calls ``load``.
+
+    Not safe to share between threads; the kernels it returns are.
+    """
+
+    def __init__(self, gpu: GpuSpec) -> None:
+        self._arch = gpu.arch
+        self._cache = KernelCache()
+        self._loaded: dict[str, LoadedKernel] = {}
+
+    def load(self, problem: Problem, configs: Sequence[GroupedGemmConfig]) -> list[LoadedKernel]:
+        """Kernels in the order of ``configs``; what is not in the kernel cache is compiled.
+
+        Raises UserError when the toolchain is incomplete, when a kernel does not build, and while
+        torch's current stream is captured: loading is not allowed then.
+        """
+        variants = [render(problem, config) for config in configs]
+        missing = {v.entry: (v, c) for v, c in zip(variants, configs, strict=True)}
+        missing = {entry: pair for entry, pair in missing.items() if entry not in self._loaded}
+        if missing:
+            if torch.cuda.is_current_stream_capturing():
+                raise UserError(
+                    f"the kernel for {problem.key} is not loaded yet and cannot be while a CUDA "
+                    "graph is captured: call warm_up or grouped_gemm once before"
+                )
+            target = Target.for_tier(variants[0].tier, self._arch)
+            self._build([variant for variant, _ in missing.values()], target)
+            for variant, config in missing.values():
+                self._loaded[variant.entry] = self._load(problem, config, variant, target)
+        return [self._loaded[variant.entry] for variant in variants]
+
+    def _build(self, variants: Sequence[Variant], target: Target) -> None:
+        with CompilePool(cache=self._cache) as pool:
+            for result in pool.build(variants, target):
+                if isinstance(result, BuildError):
+                    first = result.log.strip().partition("\n")[0]
+                    raise UserError(
+                        f"kernel {result.entry} does not build for {self._arch}: {first}; "
+                        "python -m tuning_db doctor tells whether the tuning DB is outdated"
+                    )
+
+    def _load(
+        self, problem: Problem, config: GroupedGemmConfig, variant: Variant, target: Target
+    ) -> LoadedKernel:
+        """Load by a launch that finds no rows: the driver may put loading off until a launch."""
+        path = self._cache.cubin_path(variant, target.ptx_arch, self._arch)
+        kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
+        offsets = torch.zeros(problem.experts + 1, dtype=torch.int32, device="cuda")
+        stream = torch.cuda.current_stream().cuda_stream
+        scalars = launch_scalars(problem, config, rows=1)
+        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, *scalars), stream)
+        return LoadedKernel(kernel)
+
+
+def launch_scalars(problem: Problem, config: GroupedGemmConfig, rows: int) -> tuple[np.int32, ...]:
+    """The parameters after the pointers: experts, m_tiles, group_m, split_k."""
+    m_tiles = launch_shape(problem, config, rows).m_tiles
+    return tuple(
+        np.int32(value) for value in (problem.experts, m_tiles, config.group_m, config.split_k)
+    )

@@ -1,0 +1,148 @@
+"""TunedKernels: the tuned kernels of one device, called on torch tensors."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+
+import torch
+
+from engine.kernels.checks import check_offsets, check_operands, check_out
+from engine.kernels.dispatcher import Dispatcher
+from engine.kernels.explanation import Explanation, explain
+from engine.kernels.launches import Launches
+from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
+from engine.kernels.reference import grouped_gemm_reference
+from engine.kernels.tunings import Tunings
+from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
+from templates.device import device_spec
+
+ASSUMED_ARCH = "sm_75"  # whose reference card ``explain`` speaks of on a machine without a GPU
+
+
+class TunedKernels:
+    """Kernels for ``device``, chosen by what the tuning DB ``db`` knows of its GPU model.
+
+    ``db`` is a path or URL; None means LIGHT_MOE_DB, else ./tuning.sqlite. The DB is read at first
+    use of a shape; a search that ends later is seen by the next TunedKernels. ``numerics`` (fp32,
+    promoted or fp16) says how products may be accumulated, ``skew`` (uniform or zipf:X) whose
+    winners are preferred. On a CPU the torch reference answers. Several threads and streams may
+    share one object. Raises UserError for an unknown device, numerics or skew, without a usable
+    GPU, or when the DB cannot be read.
+    """
+
+    def __init__(
+        self,
+        db: str | os.PathLike[str] | None,
+        device: torch.device | str,
+        numerics: Numerics | str = Numerics.PROMOTED,
+        *,
+        skew: str = "uniform",
+    ) -> None:
+        self.device = _full_device(device)
+        self.numerics = _numerics(numerics)
+        self._db = None if db is None else os.fspath(db)
+        self._skew = Skew.parse(skew)
+        self._lock = threading.Lock()
+        self._others: dict[str, Dispatcher] = {}
+        self._launches: Launches | None = None
+        if self.device.type == "cpu":
+            self._dispatcher = self._dispatcher_for(reference_gpu(ASSUMED_ARCH))
+            return
+        gpu = device_spec(self.device.index)
+        self._dispatcher = self._dispatcher_for(gpu, f"--gpus {self.device.index}")
+        self._launches = Launches(self._dispatcher, self.device, self.numerics)
+
+    def grouped_gemm(
+        self,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        offsets: torch.Tensor,
+        *,
+        top_k: int | None = None,
+        out: torch.Tensor | None = None,
+        check: bool = False,
+    ) -> torch.Tensor:
+        """c [rows, N] fp16: rows offsets[e] to offsets[e + 1] of a [rows, K] times b[e]^T.
+
+        a and b [E, N, K] are fp16, offsets int32 [E + 1], ascending within 0..rows; all of them
+        contiguous on this device, N and K multiples of 8. Rows outside the offsets are not
+        written: they stay as they were in ``out``, and are undefined without it. ``top_k`` tells
+        how many rows a token has, where the tuning DB has winners for several.
+
+        On a GPU the kernel is queued on torch's current stream and nothing waits for the device,
+        so it can be captured in a CUDA graph, once its kernel is loaded (``warm_up``); offsets
+        may change between replays. The first use of a shape compiles or loads what the kernel
+        cache lacks. Offsets are trusted there: descending ones or some beyond the rows read and
+        write memory of others. ``check=True`` reads them back first, which waits for the device;
+        on a CPU they are always checked. Raises UserError for tensors that break these rules.
+        """
+        rows, experts, n, k = check_operands(a, b, offsets, self.device)
+        if out is not None:
+            check_out(out, (rows, n), (a, b, offsets))
+        if check or self._launches is None:
+            check_offsets(offsets, rows)
+        if self._launches is None:
+            problem_of_shape(experts, n, k, top_k, self.numerics)
+            return grouped_gemm_reference(a, b, offsets, out)
+        if out is None:
+            out = a.new_empty((rows, n))
+        self._launches.run((rows, experts, n, k, top_k), a, b, out, offsets)
+        return out
+
+    def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:
+        """Compile and load all that ``tokens`` (each a T before top-k) of a problem will run.
+
+        ``problem`` is a Problem, its key, or MODEL/LAYER. Does nothing on a CPU. Raises UserError
+        for a malformed problem or count, and when a kernel cannot be built.
+        """
+        found = resolve_problem(problem, self.numerics)
+        rows = sorted({checked_tokens(count) * found.top_k for count in tokens})
+        if self._launches is not None:
+            self._launches.prepare(found, rows)
+
+    def explain(
+        self, problem: Problem | str, tokens: int, *, gpu: str | None = None
+    ) -> Explanation:
+        """Which config would run for T = ``tokens`` tokens before top-k, and why; prints well.
+
+        ``problem`` is a Problem, its key, or MODEL/LAYER such as "mixtral-8x7b/gate_up". ``gpu``
+        names another GPU model than this device's; on a CPU it is the RTX 2080 Ti unless named.
+        Raises UserError for an unknown GPU, model or layer, and for fewer than one token.
+        """
+        found = resolve_problem(problem, self.numerics)
+        return explain(self._dispatcher if gpu is None else self._for_name(gpu), found, tokens)
+
+    def _for_name(self, gpu: str) -> Dispatcher:
+        spec = find_gpu(gpu)
+        with self._lock:
+            if spec.name not in self._others:
+                self._others[spec.name] = self._dispatcher_for(spec)
+            return self._others[spec.name]
+
+    def _dispatcher_for(self, gpu: GpuSpec, target: str | None = None) -> Dispatcher:
+        flags = f'--gpu "{gpu.name}"' if target is None else target
+        return Dispatcher(Tunings(self._db, gpu), self._skew, target=flags, db=self._db)
+
+
+def _full_device(device: torch.device | str) -> torch.device:
+    """The device with its index. Raises UserError unless it is a CPU or a CUDA device."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UserError(f"device {device!r}: use cpu, cuda or cuda:N") from None
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{found}': use cpu, cuda or cuda:N")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if ":" not in str(found):
+        return torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)
+    return found
+
+
+def _numerics(value: Numerics | str) -> Numerics:
+    known = [numerics.value for numerics in Numerics]
+    if value not in known:
+        raise UserError(f"unknown numerics '{value}': choose one of {', '.join(known)}")
+    return Numerics(value)

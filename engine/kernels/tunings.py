@@ -1,0 +1,111 @@
+"""Tunings: what the tuning DB knows for one GPU model, in the shape that selection reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.kernels.selection import TunedBucket
+from search_spaces import GpuSpec, Problem, SpaceView, UserError, space_for
+from tuning_db import TrialRecord, TrialStatus, TuningDB, Winner, resolve_url
+from tuning_db.url import shown
+
+
+@dataclass(frozen=True)
+class ShapeTuning:
+    """All there is for one problem shape, whatever its top_k.
+
+    ``default`` is the name of the config that runs where nothing is known. ``outdated`` tells of
+    winners that this version cannot run, one line each.
+    """
+
+    default: str
+    buckets: tuple[TunedBucket, ...]
+    outdated: tuple[str, ...]
+
+
+class Tunings:
+    """Winners of one GPU model, read once; the times beside them are read shape by shape.
+
+    ``db`` is a path or URL, None for LIGHT_MOE_DB or ./tuning.sqlite. Where there is no such file,
+    nothing is tuned. The DB is only read, and what a search adds later is not seen. Raises
+    UserError for a file that is no tuning DB, or one that cannot be read.
+    """
+
+    def __init__(self, db: str | os.PathLike[str] | None, gpu: GpuSpec) -> None:
+        self.gpu = gpu
+        self.url = resolve_url(db)
+        self.name = shown(self.url)
+        self.exists = not self.url.startswith("sqlite") or Path(self.name).exists()
+        self._winners: list[Winner] = []
+        if self.exists:
+            with TuningDB.open(self.url, create=False, readonly=True) as store:
+                self._winners = store.winners(gpu.name)
+
+    def of_shape(self, problem: Problem) -> ShapeTuning:
+        """What is known of ``problem`` with any top_k: it does not change the kernel's work."""
+        view = space_for(problem.op).view(problem, self.gpu)
+        default = str(view.default())
+        usable, outdated = [], []
+        for winner in self._winners:
+            if _same_shape(winner.problem, problem):
+                reason = _unusable(winner.trial.config, view)
+                if reason is None:
+                    usable.append(winner)
+                else:
+                    outdated.append(f"{winner.bucket}: {winner.trial.config} ({reason})")
+        names = {default, *(winner.trial.config for winner in usable)}
+        buckets: tuple[TunedBucket, ...] = ()
+        if usable:
+            with TuningDB.open(self.url, create=False, readonly=True) as store:
+                buckets = tuple(_tuned(store, winner, names) for winner in usable)
+        return ShapeTuning(default, buckets, tuple(outdated))
+
+
+def _same_shape(one: Problem, other: Problem) -> bool:
+    return replace(one, top_k=1) == replace(other, top_k=1)
+
+
+def _unusable(config: str, view: SpaceView) -> str | None:
+    """Why a stored config cannot run in this version, on this GPU; None when it can."""
+    try:
+        broken = view.explain(view.space.config_type.parse(config))
+    except UserError:
+        return "the name of a config of another version"
+    return str(broken[0]) if broken else None
+
+
+def _tuned(store: TuningDB, winner: Winner, names: Iterable[str]) -> TunedBucket:
+    trials = store.trials(winner.problem, winner.bucket, winner.gpu_name, statuses=[TrialStatus.OK])
+    times = {name: _comparable_us(trials, name, winner.trial) for name in names}
+    return TunedBucket(
+        bucket=winner.bucket,
+        rows=winner.bucket.rows(winner.problem),
+        top_k=winner.problem.top_k,
+        source=winner.trial.source,
+        winner=winner.trial.config,
+        times_us={name: time for name, time in times.items() if time is not None},
+    )
+
+
+def _comparable_us(trials: Iterable[TrialRecord], name: str, winner: TrialRecord) -> float | None:
+    """The config's time that compares best with the winner's.
+
+    From the same source only; the same run, the same stage of it (finalists are timed
+    interleaved) and the same card come before others, newer before older.
+    """
+    if name == winner.config:
+        return winner.time_us
+    same = [trial for trial in trials if trial.config == name and trial.source == winner.source]
+
+    def rank(trial: TrialRecord) -> tuple[bool, bool, bool, int]:
+        return (
+            trial.run_id == winner.run_id,
+            trial.is_finalist == winner.is_finalist,
+            trial.gpu_uuid == winner.gpu_uuid,
+            trial.id or 0,
+        )
+
+    return max(same, key=rank).time_us if same else None
