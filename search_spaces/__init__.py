@@ -2,6 +2,7 @@
 
 from search_spaces.bucket import Bucket, Skew, bucket_grid, bucket_range
 from search_spaces.constraint import Constraint, Violation
+from search_spaces.cost_model import Prediction, predict
 from search_spaces.errors import UserError
 from search_spaces.fingerprint import template_fingerprint
 from search_spaces.gpu import GPUS, GpuSpec, canonical_name, find_gpu, reference_gpu
@@ -10,6 +11,7 @@ from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from search_spaces.models import PRESETS, ModelShape, load_model
 from search_spaces.parameter import Parameter
 from search_spaces.problem import Numerics, Problem
+from search_spaces.ranking import rank
 from search_spaces.shape import parse_shape
 from search_spaces.space import SearchSpace, SpaceView
 
@@ -34,6 +36,7 @@ __all__ = [
     "ModelShape",
     "Numerics",
     "Parameter",
+    "Prediction",
     "Problem",
     "SearchSpace",
     "Skew",
@@ -46,6 +49,8 @@ __all__ = [
     "find_gpu",
     "load_model",
     "parse_shape",
+    "predict",
+    "rank",
     "reference_gpu",
     "space_for",
     "template_fingerprint",

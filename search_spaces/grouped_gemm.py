@@ -66,8 +66,8 @@ class GroupedGemmConfig:
                 f"'{text}' is no grouped_gemm config: expected e.g. "
                 "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1"
             )
-        fields: dict[str, Any] = match.groupdict()
-        values = {
+        fields = match.groupdict()
+        values: dict[str, Any] = {
             name: value if name in ("smem", "acc", "cache") else int(value)
             for name, value in fields.items()
             if name != "order"

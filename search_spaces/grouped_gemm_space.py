@@ -165,7 +165,7 @@ def _numerics(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
 def _promotion(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
     if not c.acc.startswith("f16p"):
         return None
-    every, steps = int(c.acc[4:]), c.tile_k // c.warps_k // 16
+    every, steps = int(c.acc[4:]), max(1, c.tile_k // c.warps_k // 16)
     if every % steps and steps % every:
         return f"promotion every {every} k-steps does not divide a tile's {steps}"
     return None

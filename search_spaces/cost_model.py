@@ -1,0 +1,236 @@
+"""Cost model: an analytic guess at a grouped GEMM's time on a GPU nobody has at hand.
+
+Each k-tile of a CTA costs tensor, shared-memory, issue, L2 and device-memory time; how well these
+overlap depends on how many CTAs share an SM and on the register buffers of the kernel. CTAs run in
+waves; a wave cannot be shorter than the chain of latencies of one CTA. Constants are round figures
+fitted to few measurements (docs/design.md): trust the order of configs, not the microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from search_spaces.gpu import GpuSpec
+from search_spaces.grouped_gemm import GroupedGemmConfig
+from search_spaces.grouped_gemm_space import MAX_REGISTERS, register_estimate, smem_bytes
+from search_spaces.layouts import BankConflicts, bank_conflicts, warp_tile
+from search_spaces.problem import Problem
+from search_spaces.traffic import TileGrid, traffic
+
+SUBPARTITIONS = 4  # schedulers of an SM, each with its own tensor core
+LAUNCH_US = 2.0  # from the first CTA's start to the last one's being seen as finished
+DRAM_LATENCY_US = 0.7  # under load
+L2_LATENCY_US = 0.2
+DRAM_SUSTAINED = 0.94  # 3158 of the H100's 3350 GB/s, read
+REGISTER_SLACK = 1.1  # compilers take a little more than the sum of what is live
+BARRIER_CLK = 40
+LDMATRIX_CLK = 33  # from issue to use
+LOOP_INSTRUCTIONS = 24  # addresses, predicates, branch and barrier of a k-tile, per warp
+PROMOTION_LANES = 2.5  # convert, add and clear, per fp16 accumulator
+PROMOTION_EXPOSED = 0.5  # share of it that the next MMAs on the same accumulators wait for
+
+# Not in GpuSpec: fp32 lanes an SM (128 elsewhere), and L2 bytes per SM and clock.
+_FP32_LANES = {"sm_75": 64, "sm_80": 64}
+_L2_BYTES_PER_CLK = {"sm_75": 20.0, "sm_80": 32.0, "sm_86": 18.0, "sm_89": 16.0, "sm_90": 28.0}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Microseconds of a launch, and why.
+
+    The ``*_us`` of a resource is the time it alone would take; they overlap, so ``total_us`` is
+    less than their sum and no less than the largest. ``latency_us`` is the part of the total in
+    which all units wait for one CTA's chain of loads, barriers and MMAs, ``overhead_us`` what
+    CTAs spend outside their main loops. ``occupancy`` counts CTAs per SM, ``waves`` how often
+    these fill the GPU, ``useful`` is the share of multiplied tile elements that exist,
+    ``bank_conflicts`` the extra shared-memory wavefronts per needed one in the worst access.
+    ``limiter`` is the resource with the largest time, or ``latency`` when chains bound more than
+    half of the total.
+    """
+
+    total_us: float
+    tensor_us: float
+    shared_us: float
+    dram_us: float
+    l2_us: float
+    issue_us: float
+    latency_us: float
+    overhead_us: float
+    occupancy: int
+    waves: float
+    useful: float
+    bank_conflicts: float
+    limiter: str
+
+
+@dataclass(frozen=True)
+class _TileCost:
+    """Clocks of one k-tile of one CTA: what its SM's units are busy for, and its own chain."""
+
+    tensor: float
+    shared: float
+    issue: float
+    chain: float
+    conflicts: float
+
+
+def occupancy(c: GroupedGemmConfig, gpu: GpuSpec) -> int:
+    """CTAs of a valid config that fit one SM, as registers, shared memory and threads allow."""
+    allowed = min(MAX_REGISTERS, gpu.regs_per_sm // (c.threads * c.min_ctas))
+    registers = min(allowed, REGISTER_SLACK * register_estimate(c))
+    by_registers = int(gpu.regs_per_sm / (registers * c.threads))
+    by_smem = gpu.smem_per_sm // (smem_bytes(c) + gpu.smem_reserved)
+    by_threads = gpu.max_threads_per_sm // c.threads
+    return max(c.min_ctas, min(by_registers, by_smem, by_threads, gpu.max_blocks_per_sm))
+
+
+@lru_cache(maxsize=1024)
+def _conflicts(tile_k: int, smem: str, k_step: int, x: int, y: int) -> BankConflicts:
+    """Bank conflicts depend on little of a config: a one-warp config with that little has them."""
+    one_warp = GroupedGemmConfig(
+        x, y, tile_k, 1, 1, 1, 1, smem, "f32", 1, k_step, False, "ca", 1, 1, 1
+    )
+    return bank_conflicts(one_warp)
+
+
+def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
+    x, y = warp_tile(c)
+    warps, k_slice = c.threads // 32, c.tile_k // c.warps_k
+    steps = k_slice // c.k_step
+    rate = gpu.mma_f32acc if c.acc == "f32" else gpu.mma_f16acc
+    tensor = 2.0 * c.tile_m * c.tile_n * c.tile_k / rate
+    promotions = k_slice / (16 * c.promote_every) if c.promote_every else 0.0
+    lanes = PROMOTION_LANES * x * y * promotions  # of one warp
+    tensor += PROMOTION_EXPOSED * lanes * warps / _FP32_LANES.get(gpu.arch, 128)
+
+    bad = _conflicts(c.tile_k, c.smem, c.k_step, min(x, 32), min(y, 32))
+    stored = 2.0 * (c.tile_m + c.tile_n) * c.tile_k * (1 + bad.store)
+    loaded = 2.0 * warps * k_slice * (x * (1 + bad.load_x) + y * (1 + bad.load_y))
+    shared = (stored + loaded) / gpu.smem_bytes_per_clk
+
+    k8 = c.k_step // 8
+    ldmatrix = sum(rows // 8 * k8 / min(4, rows // 8 * k8) for rows in (x, y)) * steps
+    staged = -(-c.tile_m * c.tile_k // (8 * c.threads)) - (-c.tile_n * c.tile_k // (8 * c.threads))
+    mma = x // 16 * (y // 8) * (k_slice // 8)
+    instructions = mma + ldmatrix + 2 * staged + lanes / 32 + LOOP_INSTRUCTIONS
+    issue = instructions * warps / SUBPARTITIONS
+
+    # One warp after another on its tensor core; a second fragment buffer hides ldmatrix.
+    exposed = LDMATRIX_CLK * (steps if c.fragments == 1 else 1)
+    serial = tensor * max(1.0, SUBPARTITIONS / warps) + exposed
+    barriers = BARRIER_CLK * (2 if c.stages == 1 else 1)
+    store = stored / gpu.smem_bytes_per_clk
+    chain = max(serial, DRAM_LATENCY_US * gpu.clock_mhz) + store + barriers
+    return _TileCost(tensor, shared, issue, chain, bad.worst)
+
+
+def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec, l2_clk: float) -> float:
+    """Clocks of a CTA outside its main loop: find the expert, fill the ring, reduce, write C."""
+    us = gpu.clock_mhz
+    scan = -(-problem.experts // 32) * (L2_LATENCY_US * us + 150)
+    fill = max(1, c.stages - 1) * DRAM_LATENCY_US * us
+    outputs = c.tile_m * c.tile_n
+    write = 2 * outputs / l2_clk + L2_LATENCY_US * us
+    if c.swap:
+        write += 4 * outputs / gpu.smem_bytes_per_clk + BARRIER_CLK
+    across_warps = (c.warps_k - 1) * (8 * outputs / gpu.smem_bytes_per_clk + 2 * BARRIER_CLK)
+    across_ctas = 0.0
+    if c.split_k > 1:  # leave the sums, count, and one CTA in split_k reads all of them
+        across_ctas = 4 * outputs * (1 + c.split_k) / l2_clk + 4 * L2_LATENCY_US * us
+    return scan + fill + write + across_warps + across_ctas
+
+
+def _overlap(c: GroupedGemmConfig, resident: int) -> float:
+    """Exponent p of the norm that joins resource times: 1 adds them up, infinity hides all.
+
+    More CTAs an SM and a second fragment buffer let units work side by side; a single stage keeps
+    a CTA from storing a tile while it multiplies another.
+    """
+    p = 1.75 + 0.25 * min(resident, 5)
+    return p + 0.5 * (c.fragments == 2) - 0.5 * (c.stages == 1)
+
+
+def _norm(values: Sequence[float], p: float) -> float:
+    largest = max(values)
+    return largest * sum((v / largest) ** p for v in values) ** (1 / p) if largest else 0.0
+
+
+def predict(
+    problem: Problem, config: GroupedGemmConfig, gpu: GpuSpec, rows_per_expert: Sequence[int]
+) -> Prediction:
+    """Time of one launch of a valid config on ``rows_per_expert`` rows, [E]."""
+    grid = TileGrid.of(problem, config, rows_per_expert)
+    fits = occupancy(config, gpu)
+    if grid.ctas == 0:
+        return Prediction(LAUNCH_US, 0, 0, 0, 0, 0, 0, LAUNCH_US, fits, 0, 1.0, 0, "overhead")
+    tile = _tile_cost(config, gpu)
+    l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
+    bytes_ = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, fits * gpu.sms))
+    per_tile = 1.0 / (grid.ctas * grid.iterations)
+    dram_clk = DRAM_SUSTAINED * gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
+    overhead = _overhead_clk(problem, config, gpu, l2_clk)
+
+    full, rest = divmod(grid.ctas, fits * gpu.sms)
+    waves = [(full, fits, fits * gpu.sms)] if full else []
+    waves += [(1, -(-rest // gpu.sms), rest)] if rest else []
+    total = waiting = chained = 0.0
+    sums = dict.fromkeys(("tensor", "shared", "l2", "dram", "issue"), 0.0)
+    for count, resident, ctas in waves:
+        idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
+        units = {
+            "tensor": resident * tile.tensor * idle,
+            "shared": resident * tile.shared,
+            "l2": resident * bytes_.l2 * per_tile / l2_clk,
+            "dram": ctas * bytes_.dram * per_tile / dram_clk,
+            "issue": resident * tile.issue * idle,
+        }
+        loops = count * grid.iterations
+        busy = _norm(list(units.values()), _overlap(config, resident))
+        total += loops * max(busy, tile.chain)
+        if tile.chain > busy:
+            waiting += loops * (tile.chain - busy)
+            chained += loops * tile.chain
+        for name, value in units.items():
+            sums[name] += loops * value
+    # Later waves start while other CTAs of their SM still compute.
+    exposed = overhead * (1 + (full + (rest > 0) - 1) / fits)
+    us = {f"{name}_us": value / gpu.clock_mhz for name, value in sums.items()}
+    us["overhead_us"] = exposed / gpu.clock_mhz + LAUNCH_US
+    total_us = total / gpu.clock_mhz + us["overhead_us"]
+    largest = max(us, key=us.__getitem__).removesuffix("_us")
+    return Prediction(
+        total_us=total_us,
+        **us,
+        latency_us=waiting / gpu.clock_mhz,
+        occupancy=fits,
+        waves=grid.ctas / (fits * gpu.sms),
+        useful=grid.rows
+        * problem.n
+        / (grid.m_tiles * config.tile_m * grid.n_tiles * config.tile_n),
+        bank_conflicts=tile.conflicts,
+        limiter="latency" if 2 * chained > total_us * gpu.clock_mhz else largest,
+    )
+
+
+def explain(prediction: Prediction) -> list[str]:
+    """Lines that tell where the predicted time goes, longest first."""
+    p = prediction
+    parts = {
+        "tensor cores": p.tensor_us,
+        "shared memory": p.shared_us,
+        "device memory": p.dram_us,
+        "L2": p.l2_us,
+        "instruction issue": p.issue_us,
+        "waiting, all units idle": p.latency_us,
+        "launch, prologue, epilogue": p.overhead_us,
+    }
+    lines = [f"predicted {p.total_us:.1f} us, limited by {p.limiter}"]
+    for name, us in sorted(parts.items(), key=lambda part: -part[1]):
+        lines.append(f"  {name:<27}{us:10.1f} us {us / p.total_us:6.0%} of the time if alone")
+    lines.append(
+        f"  {p.occupancy} CTAs an SM, {p.waves:.2f} waves, {p.useful:.0%} of the tiles' elements "
+        f"exist, {p.bank_conflicts:.2g} extra wavefronts by bank conflicts"
+    )
+    return lines

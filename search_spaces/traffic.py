@@ -1,0 +1,97 @@
+"""Traffic: how many bytes a grouped GEMM moves through device memory and L2."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search_spaces.gpu import GpuSpec
+from search_spaces.grouped_gemm import GroupedGemmConfig
+from search_spaces.problem import Problem
+
+L2_KEPT = 0.5  # share of L2 that survives between two uses: the rest holds what streams through
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The output tiles of one launch. An expert with r rows has ceil(r / tile_m) m-tiles."""
+
+    rows: int
+    m_tiles: int
+    n_tiles: int
+    k_tiles: int
+    split_k: int
+
+    @classmethod
+    def of(cls, problem: Problem, c: GroupedGemmConfig, rows: Sequence[int]) -> TileGrid:
+        """Tiles for ``rows`` per expert, [E]."""
+        return cls(
+            rows=sum(rows),
+            m_tiles=sum(-(-r // c.tile_m) for r in rows),
+            n_tiles=-(-problem.n // c.tile_n),
+            k_tiles=-(-problem.k // c.tile_k),
+            split_k=c.split_k,
+        )
+
+    @property
+    def ctas(self) -> int:
+        """CTAs with work to do."""
+        return self.m_tiles * self.n_tiles * self.split_k
+
+    @property
+    def iterations(self) -> int:
+        """k-tiles of the longest split."""
+        return -(-self.k_tiles // self.split_k)
+
+    def outputs(self, c: GroupedGemmConfig) -> int:
+        """Elements of all output tiles, those beyond an expert's rows or N included."""
+        return self.m_tiles * c.tile_m * self.n_tiles * c.tile_n
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of a whole launch: through device memory, and between L2 and the SMs."""
+
+    dram: float
+    l2: float
+
+
+def traffic(
+    problem: Problem,
+    c: GroupedGemmConfig,
+    gpu: GpuSpec,
+    rows: Sequence[int],
+    grid: TileGrid,
+    resident: int,
+) -> Traffic:
+    """Bytes moved when ``resident`` CTAs run at once.
+
+    The raster walks m-tiles in groups of ``group_m``; a group sweeps all n-tiles before the next
+    begins. CTAs that run at once share what they read through L2. Weights are read again for each
+    group their expert reaches into, unless they stay in L2; A is read again in each wave of a
+    sweep, unless the group's rows survive the weights that stream past between two waves.
+    """
+    group = min(c.group_m, grid.m_tiles)
+    k_bytes = 2 * problem.k / c.split_k  # of one row, in one split's slice of K
+    at_once = group * max(1.0, resident / (group * grid.n_tiles))  # m-tiles that share weights
+    kept = L2_KEPT * gpu.l2_bytes
+    weights = 0.0
+    for count, experts in Counter(rows).items():
+        tiles = -(-count // c.tile_m)
+        stays = problem.n * k_bytes <= kept or tiles <= 1
+        reads = 1.0 if stays else 1 + (tiles - 1) / at_once
+        weights += experts * reads * problem.expert_bytes * (count > 0)
+
+    sweep_waves = max(1.0, group * grid.n_tiles / resident)
+    streamed = min(grid.n_tiles, resident / group) * c.tile_n * k_bytes
+    a_stays = group * c.tile_m * k_bytes + streamed <= gpu.l2_bytes
+    a_reads = 1.0 if a_stays else sweep_waves
+    a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.n
+
+    workspace = 2 * 4.0 * grid.outputs(c) * c.split_k if c.split_k > 1 else 0.0
+    spilled = workspace if workspace > 2 * kept else 0.0
+    return Traffic(
+        dram=weights + a_reads * a_bytes + c_bytes + spilled,
+        l2=grid.m_tiles * problem.expert_bytes + grid.n_tiles * a_bytes + c_bytes + workspace,
+    )
