@@ -1,0 +1,74 @@
+"""Equipment: the compilers and the measuring backend that a target calls for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from templates.built import Target as BuildTarget
+from templates.grouped_gemm import render
+from templates.pool import CompilePool
+from tuner.backends.base import Backend
+from tuner.backends.predict import PredictBackend
+from tuner.backends.replay import ReplayBackend
+from tuner.builder import Builder, PoolBuilder, RecordedBuilder
+from tuner.options import Options
+from tuner.recording import Recording
+from tuner.target import Target
+from tuning_db.records import GpuRecord
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a search works with, and the cards its trials are booked on."""
+
+    backend: Backend
+    builder: Builder
+    cards: tuple[GpuRecord, ...]
+
+
+@contextmanager
+def equip(target: Target, options: Options, recording: Recording | None) -> Iterator[Equipment]:
+    """Starts what is needed and ends it again. Raises UserError when something is missing."""
+    if recording is not None:
+        yield Equipment(ReplayBackend(recording), RecordedBuilder(), _cards(target))
+        return
+    workers = options.workers or len(os.sched_getaffinity(0))
+    with CompilePool(workers) as pool, closing(_backend(target, options)) as backend:
+        build_for = BuildTarget(options.tier.replace("sm_", "compute_"), backend.archs)
+        yield Equipment(
+            backend, PoolBuilder(pool, workers, render, build_for), _cards(target)
+        )
+
+
+def _backend(target: Target, options: Options) -> Backend:
+    if not target.cards:
+        return PredictBackend(target.gpu, options.tier)
+    from tuner.backends.gpu import GpuBackend  # needs a driver
+
+    return GpuBackend(target.gpu, target.cards, options.tier)
+
+
+def _cards(target: Target) -> tuple[GpuRecord, ...]:
+    gpu = target.gpu
+    if not target.cards:
+        return (GpuRecord(name=gpu.name, arch=gpu.arch),)
+    import pynvml
+
+    from templates.device import device_uuid
+
+    pynvml.nvmlInit()
+    driver = str(pynvml.nvmlSystemGetDriverVersion())
+    return tuple(
+        GpuRecord(
+            name=gpu.name,
+            arch=gpu.arch,
+            uuid=device_uuid(card),
+            sms=gpu.sms,
+            memory_bytes=gpu.memory_bytes,
+            driver=driver,
+        )
+        for card in target.cards
+    )

@@ -1,0 +1,208 @@
+"""Options: the command line of ``python -m tuner.search``, read and checked."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from search_spaces.errors import UserError
+from search_spaces.models import LAYERS
+from search_spaces.problem import Numerics
+from tuner.effort import EFFORTS, Effort
+from tuner.sampler import SAMPLERS
+
+TIERS = ("sm_75",)
+DEFAULT_MODEL = "mixtral-8x7b"
+DEFAULT_BUCKETS = "1,16,256"
+EXAMPLES = """examples:
+  python -m tuner.search                                   Mixtral-8x7B on this machine's GPUs
+  python -m tuner.search --gpu "RTX 2080 Ti" --effort full  a card that is not here: predicted
+  python -m tuner.search --model olmoe-1b-7b --layer down --buckets all --minutes 30
+  python -m tuner.search --shape E=8,N=512,K=512,top_k=2 --trials 8
+  python -m tuner.search --resume                          go on where a killed run stopped
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for. Names of models, GPUs and buckets are resolved by the plan."""
+
+    op: str
+    model: str | None
+    shape: str | None
+    layer: str | None
+    numerics: Numerics
+    buckets: str | None
+    skew: str
+    configs: tuple[str, ...]
+    gpus: str | None
+    gpu: str | None
+    arch: str | None
+    tier: str
+    effort: Effort
+    sampler: str
+    db: str | None
+    seed: int | None
+    workers: int | None
+    resume: bool
+    json: bool
+    record: Path | None
+    replay: Path | None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as every other bad input is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def choose(kind: str, word: str, choices: Sequence[str]) -> str:
+    """``word`` if it is one of ``choices``. Raises UserError naming them and the nearest."""
+    if word in choices:
+        return word
+    near = difflib.get_close_matches(word, choices, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"unknown {kind} '{word}': {hint}choose one of {', '.join(choices)}")
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Reads the command line. Raises UserError for unknown flags, names and bad numbers."""
+    parser = _parser()
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [f"--{name.replace('_', '-')}" for name in vars(given)]
+        choose("option", unknown[0].partition("=")[0], flags)
+    return Options(
+        op=given.op,
+        model=given.model,
+        shape=given.shape,
+        layer=given.layer and choose("layer", given.layer, LAYERS),
+        numerics=Numerics(choose("numerics", given.numerics, [n.value for n in Numerics])),
+        buckets=given.buckets,
+        skew=given.skew,
+        configs=tuple(given.config),
+        gpus=given.gpus,
+        gpu=given.gpu,
+        arch=given.arch,
+        tier=choose("tier", given.tier, TIERS),
+        effort=_effort(given),
+        sampler=choose("sampler", given.sampler, SAMPLERS),
+        db=given.db,
+        seed=_at_least("--seed", given.seed, 0),
+        workers=_at_least("--workers", given.workers, 1),
+        resume=given.resume,
+        json=given.json,
+        record=given.record,
+        replay=given.replay,
+    )
+
+
+def _effort(given: argparse.Namespace) -> Effort:
+    effort = EFFORTS[choose("effort", given.effort, list(EFFORTS))]
+    trials = _at_least("--trials", given.trials, 1)
+    if given.minutes is not None and not 0 < given.minutes < 1e6:
+        raise UserError(f"--minutes {given.minutes:g}: must be above 0")
+    return effort.limited(
+        trials=trials, minutes=given.minutes, exhaustive=given.sampler == "exhaustive"
+    )
+
+
+def _at_least(flag: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise UserError(f"{flag} {value}: must be at least {least}")
+    return value
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m tuner.search",
+        description="Search the fastest kernel configs of a mixture-of-experts layer.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_problem_flags(parser.add_argument_group("what to tune"))
+    _add_target_flags(parser.add_argument_group("for which GPU (default: all in this machine)"))
+    _add_search_flags(parser.add_argument_group("how to search"))
+    _add_result_flags(parser.add_argument_group("where results go"))
+    return parser
+
+
+def _add_problem_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--op", default="grouped_gemm", help="default: %(default)s")
+    what = group.add_mutually_exclusive_group()
+    what.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help=f"a preset or a folder with config.json (default: {DEFAULT_MODEL})",
+    )
+    what.add_argument("--shape", metavar="E=8,N=28672,K=4096,top_k=2", help="a shape of your own")
+    group.add_argument("--layer", metavar="|".join(LAYERS), help="default: both")
+    group.add_argument(
+        "--numerics",
+        default=Numerics.PROMOTED.value,
+        metavar="|".join(n.value for n in Numerics),
+        help="how products may be accumulated (default: %(default)s)",
+    )
+    group.add_argument(
+        "--buckets",
+        metavar="LIST|all",
+        help=f"tokens per expert, e.g. 0.25,16 (default: {DEFAULT_BUCKETS})",
+    )
+    group.add_argument(
+        "--skew",
+        default="uniform",
+        metavar="uniform|zipf:X",
+        help="how unevenly tokens fall on experts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="try this config right after the default (may be given several times)",
+    )
+
+
+def _add_target_flags(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--gpus", metavar="0,1|all", help="GPUs of this machine to measure on")
+    which.add_argument("--gpu", metavar="NAME", help="predict for a card that is not here")
+    which.add_argument("--arch", metavar="sm_75", help="predict for its reference card")
+    which.add_argument("--replay", type=Path, metavar="FILE", help="search a recorded run instead")
+    group.add_argument(
+        "--tier", default=TIERS[0], metavar="|".join(TIERS), help="instruction set of the kernels"
+    )
+
+
+def _add_search_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--effort", default="quick", metavar="|".join(EFFORTS), help="default: %(default)s"
+    )
+    group.add_argument("--trials", type=int, metavar="N", help="configs tried per bucket")
+    group.add_argument("--minutes", type=float, metavar="M", help="time for the whole run")
+    group.add_argument(
+        "--sampler", default="tpe", metavar="|".join(SAMPLERS), help="default: %(default)s"
+    )
+    group.add_argument("--seed", type=int, help="default: a fresh one, printed")
+    group.add_argument("--workers", type=int, metavar="N", help="compilers (default: all cores)")
+    group.add_argument(
+        "--resume", action="store_true", help="go on with the last search; repeats no trial"
+    )
+
+
+def _add_result_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--db", metavar="PATH|URL", help="default: $LIGHT_MOE_DB, else ./tuning.sqlite"
+    )
+    group.add_argument(
+        "--record", type=Path, metavar="FILE", help="also write a recording for --replay"
+    )
+    group.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout, the rest on stderr"
+    )

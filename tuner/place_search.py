@@ -1,0 +1,127 @@
+"""PlaceSearch: one place from its study to its stored winner."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from search_spaces.cost_model import predict
+from tuner.backends.predict import ROUTING_SEED
+from tuner.backends.replay import ReplayBackend
+from tuner.coordinator import Coordinator, Limits
+from tuner.equipment import Equipment
+from tuner.final import Verdict, choose_winner, finalists, hold_final, provisional
+from tuner.ledger import Ledger
+from tuner.plan import Place, Plan
+from tuner.progress import SearchProgress
+from tuner.report import Outcome
+from tuner.shortlist import shortlist
+from tuner.storage import last_study, new_study
+from tuner.study import Study
+from tuning_db.records import TrialRecord, Winner
+from tuning_db.store import TuningDB
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all places of a run share."""
+
+    plan: Plan
+    id: int
+    db: TuningDB
+    storage: optuna.storages.RDBStorage
+    progress: SearchProgress
+
+
+def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -> Outcome:
+    """Searches, holds the final and stores the winner.
+
+    A place whose final was held is only reported again, unless more trials are asked for now.
+    """
+    ledger = Ledger(run.db, run.id, place)
+    study, records = _open_study(place, run, ledger)
+    total = place.view.count if limits.trials is None else min(limits.trials, place.view.count)
+    best = provisional(records).winner
+    run.progress.begin(place, total, len(records), best.time_us if best else None)
+    backend = equipment.backend
+    if study.decided and len(records) >= total:
+        verdict = choose_winner(ledger.finals(study.first_run))
+        return Outcome(place, tuple(records), verdict, stored=True)
+    backend.prepare(place.problem, place.bucket, place.seed(run.plan.seed, "search"))
+    effort = run.plan.options.effort
+    coordinator = Coordinator(study, equipment.builder, backend, ledger, effort.contender, records)
+    coordinator.run(_first(place, run.plan), limits, run.progress.trial)
+    incumbent = _incumbent(place, run.db)
+    if limits.stop.is_set():
+        verdict = provisional(coordinator.records)
+        stored = _beats(verdict, incumbent, ledger) and _store(verdict, place, run.db)
+    else:
+        configs = finalists(coordinator.records, effort.finalists, place.view.default(), incumbent)
+        seed = place.seed(run.plan.seed, "final")
+        verdict = hold_final(configs, equipment.builder, backend, ledger, seed)
+        stored = _store(verdict, place, run.db)
+        study.close()
+    optimum = backend.optimum_us() if isinstance(backend, ReplayBackend) else None
+    return Outcome(place, tuple(coordinator.records), verdict, stored, optimum)
+
+
+def _open_study(place: Place, run: Run, ledger: Ledger) -> tuple[Study, list[TrialRecord]]:
+    """The place's study with the trials it had: none for a new run, the last ones on resume."""
+    past = ledger.past() if run.plan.options.resume else []
+    found = last_study(run.storage, place.key, place.view, {record.config for record in past})
+    if found is None:
+        found = new_study(run.storage, place.key, past[0].run_id if past else run.id)
+    # A resumed search must not draw the same numbers again.
+    seed = f"{place.seed(run.plan.seed, 'sampler')} {len(past)}"
+    study = Study(found, place.view, run.plan.options.sampler, seed)
+    records = [record for record in past if record.run_id >= study.first_run]
+    study.reconcile(records)
+    return study, records
+
+
+def _first(place: Place, plan: Plan) -> list[Any]:
+    """The default, what the user named, and for a guided search what the cost model thinks best."""
+    first = [place.view.default(), *place.extra]
+    if plan.options.sampler != "tpe":
+        return first
+    rows = place.bucket.histogram(place.problem, ROUTING_SEED)
+
+    def score(config: Any) -> float:
+        return predict(place.problem, config, place.target.gpu, rows).total_us
+
+    effort = plan.options.effort
+    rng = random.Random(place.seed(plan.seed, "shortlist"))
+    return first + shortlist(place.view, score, effort.ranked, effort.warm, rng)
+
+
+def _incumbent(place: Place, db: TuningDB) -> Winner | None:
+    """The present winner, if its config is still a valid one."""
+    winner = db.winner(place.problem, place.bucket, place.target.gpu.name)
+    if winner is None:
+        return None
+    config = place.view.space.config_type.parse(winner.trial.config)
+    return None if place.view.explain(config) else winner
+
+
+def _beats(verdict: Verdict, incumbent: Winner | None, ledger: Ledger) -> bool:
+    """Whether an interrupted search found something better than what was known.
+
+    Only a time from the same source and template compares.
+    """
+    if verdict.winner is None or incumbent is None:
+        return verdict.winner is not None
+    old, new = incumbent.trial, verdict.winner
+    comparable = old.source is new.source and old.template_hash == ledger.template
+    if not comparable or old.time_us is None or new.time_us is None:
+        return True
+    return new.time_us < old.time_us
+
+
+def _store(verdict: Verdict, place: Place, db: TuningDB) -> bool:
+    winner = verdict.winner
+    if winner is None or winner.id is None:
+        return False
+    return db.set_winner(place.problem, place.bucket, place.target.gpu.name, winner.id)

@@ -1,0 +1,161 @@
+"""Plan: everything a run will do, worked out and checked before anything is written."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces import space_for
+from search_spaces.bucket import Bucket, Skew, bucket_grid
+from search_spaces.errors import UserError
+from search_spaces.gpu import find_gpu
+from search_spaces.models import LAYERS, load_model
+from search_spaces.problem import Problem
+from search_spaces.shape import parse_shape
+from tuner.backends.replay import RecordedView
+from tuner.options import DEFAULT_BUCKETS, DEFAULT_MODEL, Options
+from tuner.recording import Recording
+from tuner.target import Target, resolve_targets
+from tuner.view import View
+from tuning_db.records import Source
+from tuning_db.url import resolve_url
+
+LARGEST_SEED = 1 << 31
+
+
+@dataclass(frozen=True)
+class Place:
+    """One search: a problem and a bucket on one GPU model. ``extra`` configs are tried early."""
+
+    problem: Problem
+    bucket: Bucket
+    target: Target
+    source: Source
+    view: View
+    extra: tuple[Any, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What its Optuna studies are called, without their dates."""
+        return f"{self.problem.key} {self.bucket} {self.target.gpu.name} {self.source.value}"
+
+    def seed(self, run_seed: int, purpose: str) -> int:
+        """A seed of its own for each use, so that no two inputs of a run are alike."""
+        return random.Random(f"{run_seed} {self.key} {purpose}").randrange(LARGEST_SEED)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The places to search, in order; those of one target stand together."""
+
+    options: Options
+    places: tuple[Place, ...]
+    seed: int
+    db_url: str
+    note: str | None = None
+    recording: Recording | None = None
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The GPU models, each once."""
+        return tuple(dict.fromkeys(place.target for place in self.places))
+
+
+def make_plan(options: Options) -> Plan:
+    """Resolves names and checks that each place has valid configs. Raises UserError."""
+    seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
+    url = resolve_url(options.db)
+    if options.replay is not None:
+        recording = Recording.load(options.replay)
+        places = _recorded_places(options, recording)
+        return Plan(options, places, seed, url, recording=recording)
+    problems = _problems(options)
+    grids = {problem: _buckets(options, problem) for problem in problems}
+    targets = resolve_targets(options.gpus, options.gpu, options.arch)
+    if options.record is not None and [bool(t.cards) for t in targets.found] != [True]:
+        raise UserError("--record needs one measured GPU model: choose it with --gpus")
+    places = tuple(
+        _place(options, problem, bucket, target)
+        for target in targets.found
+        for problem in problems
+        for bucket in grids[problem]
+    )
+    return Plan(options, places, seed, url, targets.note)
+
+
+def _place(options: Options, problem: Problem, bucket: Bucket, target: Target) -> Place:
+    view = space_for(problem.op).view(problem, target.gpu)
+    view.require()
+    extra = tuple(view.space.config_type.parse(name) for name in options.configs)
+    for config in extra:
+        broken = view.explain(config)
+        if broken:
+            raise UserError(f"--config {config} is invalid for {problem.key}: {broken[0]}")
+    source = Source.MEASURED if target.cards else Source.PREDICTED
+    return Place(problem, bucket, target, source, view, extra)
+
+
+def _problems(options: Options) -> list[Problem]:
+    space_for(options.op)  # an unknown op is the first thing to tell
+    if options.shape is not None:
+        if options.layer is not None:
+            raise UserError("--layer goes with --model: a --shape is one layer already")
+        return [parse_shape(options.shape, op=options.op, numerics=options.numerics)]
+    model = load_model(options.model or DEFAULT_MODEL)
+    layers = LAYERS if options.layer is None else (options.layer,)
+    return [model.problem(layer, options.numerics) for layer in layers]
+
+
+def _buckets(options: Options, problem: Problem) -> list[Bucket]:
+    skew = Skew.parse(options.skew)
+    if options.buckets == "all":
+        return bucket_grid(problem, skew)
+    sizes = _sizes(DEFAULT_BUCKETS if options.buckets is None else options.buckets)
+    smallest = problem.top_k / problem.experts
+    if sizes[0] < smallest * (1 - 1e-9):
+        raise UserError(
+            f"bucket {sizes[0]:g} is less than one token: {problem.key} starts at {smallest:g}"
+        )
+    return [Bucket(size, skew) for size in sizes]
+
+
+def _sizes(text: str) -> list[float]:
+    """Tokens per expert, ascending, each once."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words) or "@" in text:
+        raise UserError(
+            f"--buckets '{text}': expected tokens per expert, e.g. {DEFAULT_BUCKETS}, or all"
+        )
+    return sorted({Bucket.parse(word).tokens_per_expert for word in words})
+
+
+def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...]:
+    given = {
+        "--model": options.model,
+        "--shape": options.shape,
+        "--layer": options.layer,
+        "--config": options.configs,
+        "--record": options.record,
+    }
+    for flag, value in given.items():
+        if value:
+            raise UserError(f"{flag} does not go with --replay: a recording has its own problems")
+    wanted = None if options.buckets in (None, "all") else _sizes(options.buckets or "")
+    target = Target(find_gpu(recording.gpu))
+    places = tuple(
+        Place(
+            problem,
+            bucket,
+            target,
+            Source.REPLAYED,
+            RecordedView(space_for(problem.op), problem, target.gpu, trials),
+        )
+        for (problem, bucket), trials in recording.trials.items()
+        if trials and (wanted is None or bucket.tokens_per_expert in wanted)
+    )
+    if not places:
+        there = ", ".join(dict.fromkeys(str(bucket) for _, bucket in recording.trials))
+        raise UserError(f"the recording has no trials of bucket {options.buckets}: it has {there}")
+    return places

@@ -1,0 +1,209 @@
+"""Report: the plan before, the table after, and the commands to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tuner.final import Verdict
+from tuner.plan import Place, Plan
+from tuner.storage import storage_path
+from tuning_db.records import TrialRecord
+from tuning_db.url import shown
+
+PLAIN_WIDTH = 180  # columns of a table that goes to a file or a pipe
+CLOSE = 1.05  # "within 5 %"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one place. ``optimum_us`` is a recording's best, in a replay."""
+
+    place: Place
+    records: tuple[TrialRecord, ...]
+    verdict: Verdict
+    stored: bool
+    optimum_us: float | None = None
+
+    @property
+    def evaluations_to_optimum(self) -> int | None:
+        """Trials until one was within 5 % of the recording's best; None when none was."""
+        if self.optimum_us is None:
+            return None
+        for number, record in enumerate(self.records, start=1):
+            if record.time_us is not None and record.time_us <= CLOSE * self.optimum_us:
+                return number
+        return None
+
+
+def make_console(*, to_stderr: bool) -> Console:
+    """Coloured on a terminal; elsewhere plain, and wide enough for a config's whole name."""
+    console = Console(stderr=to_stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """What is going to happen, in the order of the run."""
+    options = plan.options
+    if plan.note:
+        console.print(plan.note, markup=False)
+    for target in plan.targets:
+        replayed = f"{target.gpu.name}, replayed from {options.replay}"
+        console.print(f"GPU      {replayed if options.replay else target}", markup=False)
+        shown_problems: dict[str, Place] = {}
+        for place in plan.places:
+            if place.target == target:
+                shown_problems.setdefault(str(place.problem), place)
+        for name, place in shown_problems.items():
+            console.print(f"problem  {name}: {place.view.count:,} valid configs", markup=False)
+    buckets = ", ".join(dict.fromkeys(str(place.bucket) for place in plan.places))
+    console.print(f"buckets  {buckets} (tokens per expert @ skew)", markup=False)
+    console.print(f"budget   {budget_text(plan)}", markup=False)
+    console.print(f"DB       {shown(plan.db_url)}", markup=False, soft_wrap=True)
+
+
+def budget_text(plan: Plan) -> str:
+    """``quick: 32 trials a bucket, tpe, seed 7``."""
+    effort = plan.options.effort
+    parts = []
+    if effort.trials is not None:
+        parts.append(f"{effort.trials} trials a bucket")
+    if effort.minutes is not None:
+        parts.append(f"{effort.minutes:g} minutes in all")
+    limits = ", ".join(parts) or "every valid config"
+    return f"{effort.name}: {limits}; sampler {plan.options.sampler}, seed {plan.seed}"
+
+
+def print_results(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """One table per problem and GPU, then what needs saying about single buckets."""
+    titles = dict.fromkeys(_title(outcome) for outcome in outcomes)
+    for title in titles:
+        table = Table(title=title, title_justify="left")
+        for name in ("bucket", "best config"):
+            table.add_column(name, overflow="fold")
+        for name in ("µs", "TFLOPS", "GB/s", "roofline", "default µs", "speed-up", "source"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for outcome in outcomes:
+            if _title(outcome) == title:
+                table.add_row(*_row(outcome))
+        console.print(table)
+    for outcome in outcomes:
+        for line in _remarks(outcome):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _title(outcome: Outcome) -> str:
+    return f"{outcome.place.problem} on {outcome.place.target.gpu.name}"
+
+
+def _row(outcome: Outcome) -> list[str]:
+    winner, default = outcome.verdict.winner, outcome.verdict.default
+    bucket = str(outcome.place.bucket)
+    if winner is None or winner.time_us is None:
+        return [bucket, "no config worked", *["-"] * 6, outcome.place.source.value]
+    default_us = default.time_us if default else None
+    return [
+        bucket,
+        winner.config,
+        f"{winner.time_us:.1f}",
+        f"{winner.tflops or 0:.1f}",
+        f"{winner.gbps or 0:.0f}",
+        f"{100 * (winner.roofline or 0):.0f} %",
+        f"{default_us:.1f}" if default_us else "-",
+        f"{default_us / winner.time_us:.2f}x" if default_us else "-",
+        winner.source.value,
+    ]
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """Failures, ties, a title not won, the speed of a replay."""
+    lines, where = [], f"{outcome.place.problem.label} @{outcome.place.bucket}"
+    counts = Counter(record.status.value for record in outcome.records)
+    failures = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
+    if failures:
+        lines.append(f"{where}: {len(outcome.records)} trials, of which {', '.join(failures)}")
+    ties = outcome.verdict.ties
+    if ties:
+        named = ", ".join("the default" if tie.is_default else tie.config for tie in ties)
+        lines.append(f"{where}: a tie within the spread with {named}")
+    if outcome.verdict.winner is not None and not outcome.stored:
+        lines.append(f"{where}: the winner in the DB stays, it is better founded")
+    if outcome.optimum_us is not None:
+        number = outcome.evaluations_to_optimum
+        found = f"{number} evaluations" if number else f"not in {len(outcome.records)} evaluations"
+        lines.append(f"{where}: within 5 % of the recording's optimum: {found}")
+    return lines
+
+
+def print_next(console: Console, plan: Plan) -> None:
+    """Commands to look at what was found."""
+    where = shown(plan.db_url)
+    target = f"sqlite:///{storage_path(plan.db_url)}"
+    console.print("next:", markup=False)
+    for command in (
+        f'python -c "import tuning_db; print(tuning_db.frame({where!r}))"',
+        f"python -m tuning_db show --db {shlex.quote(where)}",
+        f"optuna-dashboard {shlex.quote(target)}   # pip install 'light-moe[dashboard]'",
+    ):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def document(plan: Plan, run_id: int, status: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The run as one JSON object. Times are microseconds, ``roofline`` a share of 1."""
+    return {
+        "run": run_id,
+        "status": status,
+        "db": shown(plan.db_url),
+        "op": plan.options.op,
+        "seed": plan.seed,
+        "sampler": plan.options.sampler,
+        "effort": plan.options.effort.name,
+        "places": [_place_document(outcome) for outcome in outcomes],
+    }
+
+
+def _place_document(outcome: Outcome) -> dict[str, Any]:
+    place, verdict = outcome.place, outcome.verdict
+    found: dict[str, Any] = {
+        "problem": str(place.problem),
+        "bucket": str(place.bucket),
+        "gpu": place.target.gpu.name,
+        "arch": place.target.gpu.arch,
+        "source": place.source.value,
+        "valid_configs": place.view.count,
+        "trials": len(outcome.records),
+        "statuses": dict(Counter(record.status.value for record in outcome.records)),
+        "winner": _trial_document(verdict.winner),
+        "default": _trial_document(verdict.default),
+        "ties": [tie.config for tie in verdict.ties],
+        "stored": outcome.stored,
+    }
+    if outcome.optimum_us is not None:
+        found["optimum_us"] = outcome.optimum_us
+        found["evaluations_to_5_percent"] = outcome.evaluations_to_optimum
+    return found
+
+
+def _trial_document(record: TrialRecord | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {
+        "trial": record.id,
+        "config": record.config,
+        "time_us": record.time_us,
+        "spread_us": record.time_spread_us,
+        "tflops": record.tflops,
+        "gbps": record.gbps,
+        "roofline": record.roofline,
+        "verified": record.verified.value,
+        "registers": record.registers,
+        "spills": record.spills,
+    }

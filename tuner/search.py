@@ -1,0 +1,63 @@
+"""``python -m tuner.search``: finds good configs for a problem and stores who won."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from search_spaces.errors import UserError
+from tuner.interrupt import stop_on_interrupt
+from tuner.options import parse_options
+from tuner.plan import make_plan
+from tuner.progress import SearchProgress
+from tuner.provenance import command_line
+from tuner.record_run import save_recording
+from tuner.report import document, make_console, print_next, print_plan, print_results
+from tuner.session import run_session
+
+EXIT_NOTHING_WORKS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status.
+
+    0: every place has a winner; 1: some place has none; 2: bad input, told in one line;
+    130: interrupted, with what was found stored.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _search(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted: finished trials are stored, --resume goes on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _search(arguments: Sequence[str]) -> int:
+    options = parse_options(arguments)
+    console = make_console(to_stderr=options.json)
+    plan = make_plan(options)
+    print_plan(console, plan)
+    command = command_line("tuner.search", arguments)
+    progress = SearchProgress(console)
+    with stop_on_interrupt(progress.note) as stop, progress:
+        session = run_session(plan, command, progress, stop)
+    print_results(console, session.outcomes)
+    if options.record is not None:
+        save_recording(options.record, command, session.outcomes)
+        console.print(f"recorded {options.record}", markup=False, soft_wrap=True)
+    print_next(console, plan)
+    if options.json:
+        found = document(plan, session.run_id, session.status, session.outcomes)
+        print(json.dumps(found, indent=2))
+    if session.status == "interrupted":
+        return EXIT_INTERRUPTED
+    worked = all(outcome.verdict.winner is not None for outcome in session.outcomes)
+    return 0 if worked else EXIT_NOTHING_WORKS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Session: one run of the search over all its places."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from threading import Event
+
+from tuner.coordinator import Limits
+from tuner.equipment import Equipment, equip
+from tuner.place_search import Run, search_place
+from tuner.plan import Place, Plan
+from tuner.progress import SearchProgress
+from tuner.provenance import git_revision, versions
+from tuner.report import Outcome
+from tuner.storage import new_study, open_storage
+from tuner.target import Target
+from tuning_db.store import TuningDB
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run came to. ``status`` is ``finished`` or ``interrupted``."""
+
+    run_id: int
+    status: str
+    outcomes: tuple[Outcome, ...]
+
+
+def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event) -> Session:
+    """Searches every place of the plan, in order, and stores what it finds.
+
+    The DB is opened once all else is known to work, so that a bad command leaves none behind.
+    Raises UserError for anything missing or unusable.
+    """
+    outcomes: list[Outcome] = []
+    run: Run | None = None
+    clock = _Clock(plan)
+    try:
+        for target in plan.targets:
+            with equip(target, plan.options, plan.recording) as equipment:
+                run = run or _begin(plan, command, progress)
+                _book(run.db, equipment)
+                for place in _places(plan, target):
+                    if not stop.is_set():
+                        limits = clock.limits(stop)
+                        outcomes.append(search_place(place, run, equipment, limits))
+    except BaseException:
+        if run is not None:
+            _end(run, "failed")
+        raise
+    assert run is not None, "a plan has places"
+    status = "interrupted" if stop.is_set() else "finished"
+    _end(run, status)
+    return Session(run.id, status, tuple(outcomes))
+
+
+class _Clock:
+    """Shares the minutes of a run out among the places still to come."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._effort = plan.options.effort
+        self._left = len(plan.places)
+        self._start = time.monotonic()
+
+    def limits(self, stop: Event) -> Limits:
+        """Limits of the next place."""
+        deadline = None
+        if self._effort.minutes is not None:
+            now = time.monotonic()
+            end = self._start + 60 * self._effort.minutes
+            deadline = now + max(0.0, end - now) / self._left
+        self._left -= 1
+        return Limits(stop, self._effort.trials, deadline)
+
+
+def _begin(plan: Plan, command: str, progress: SearchProgress) -> Run:
+    db = TuningDB.open(plan.db_url, create=not plan.options.resume)
+    storage = open_storage(plan.db_url)
+    run_id = db.begin_run(command, versions(), git_revision(), plan.seed)
+    if not plan.options.resume:
+        # For all places at once: if this run is killed, --resume is about all of them.
+        for place in plan.places:
+            new_study(storage, place.key, run_id)
+    return Run(plan, run_id, db, storage, progress)
+
+
+def _book(db: TuningDB, equipment: Equipment) -> None:
+    for card in equipment.cards:
+        db.gpu_id(card)
+
+
+def _places(plan: Plan, target: Target) -> list[Place]:
+    return [place for place in plan.places if place.target == target]
+
+
+def _end(run: Run, status: str) -> None:
+    with closing(run.db):
+        run.db.end_run(run.id, status)
+    run.storage.engine.dispose()

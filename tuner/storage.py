@@ -1,0 +1,76 @@
+"""Storage: where Optuna keeps its studies, beside the tuning DB."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Collection
+from datetime import datetime, timezone
+from pathlib import Path
+
+import optuna
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from search_spaces.errors import UserError
+from tuner.study import FIRST_RUN, finished_configs
+from tuner.view import View
+
+
+def storage_path(db_url: str) -> Path:
+    """``<db>.optuna.sqlite`` beside an SQLite DB; for a server, a file here named after it.
+
+    Optuna has a table ``trials`` where we have a view of that name, so the two cannot share a
+    server's schema. Nothing is lost on another host: a missing file is made anew from our table.
+    """
+    url = make_url(db_url)
+    if url.get_backend_name() == "sqlite":
+        return Path(f"{url.database}.optuna.sqlite")
+    name = re.sub(r"[^\w.-]+", "-", f"{url.database}@{url.host or 'localhost'}")
+    return Path(f"{name}.optuna.sqlite").absolute()
+
+
+def open_storage(db_url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage for a tuning DB, made if need be. Raises UserError when it is unusable."""
+    path = storage_path(db_url)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+        # Optuna commits every parameter by itself. What a power cut may take from this file is in
+        # our own table, so it need not wait for the disk each time.
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    try:
+        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"Optuna's storage {path} cannot be used ({reason}): delete or mend it, the trials "
+            "themselves are in the tuning DB"
+        ) from error
+
+
+def new_study(storage: optuna.storages.RDBStorage, place: str, run_id: int) -> optuna.Study:
+    """A fresh study of ``place`` that begins with run ``run_id``; older ones stay."""
+    now = datetime.now(timezone.utc)
+    study = optuna.create_study(storage=storage, study_name=f"{place} {now:%Y-%m-%d %H:%M:%S.%f}")
+    study.set_user_attr(FIRST_RUN, run_id)
+    return study
+
+
+def last_study(
+    storage: optuna.storages.RDBStorage, place: str, view: View, known: Collection[str]
+) -> optuna.Study | None:
+    """The newest study of ``place``; None when there is none or it knows more than our table.
+
+    ``known`` names the configs our table holds at that place: a study with others belongs to a
+    tuning DB that is gone.
+    """
+    names = optuna.get_all_study_names(storage)
+    mine = sorted(name for name in names if name.startswith(f"{place} "))
+    if not mine:
+        return None
+    study = optuna.load_study(study_name=mine[-1], storage=storage)
+    return study if finished_configs(study, view) <= set(known) else None
