@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from templates.resources import Resources
 from templates.variant import Variant
@@ -38,12 +38,13 @@ class Binary:
 
 @dataclass(frozen=True)
 class Built:
-    """A finished variant. ``seconds`` is its share of the CPU time of its batch."""
+    """A finished variant. ``seconds`` is its share of the CPU time of its batch: no part of what
+    makes two builds equal."""
 
     variant: Variant
     ptx: str
     binaries: dict[str, Binary]
-    seconds: float
+    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True)

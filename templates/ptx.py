@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 _COMMENT = re.compile(r"[ \t]*//[^\n]*")
-_HEADER = re.compile(r"\s*((?:\.(?:version|target|address_size)[^\n]*\n\s*)+)")
+_HEADER = re.compile(r"\s*(\.version[^\n]*(?:\n\s*\.(?:target|address_size)[^\n]*)+)")
 _STRUCTURE = re.compile(r"[{};]")
 _FUNCTION = re.compile(r"\.(?:entry|func)\b\s*(?:\([^)]*\)\s*)?([\w$]+)")
 _VARIABLE = re.compile(r"([\w$]+)\s*(?:\[\d*\]\s*)*(?:=|;)")
@@ -34,8 +34,7 @@ def split_entries(ptx: str) -> dict[str, str]:
         symbols.setdefault(name, []).append(statement)
         if ".entry" in statement.split("(", 1)[0]:
             entries.append(name)
-    prelude = "\n".join(header[1].split("\n")).strip()
-    return {entry: _compose(prelude, entry, symbols) for entry in entries}
+    return {entry: _compose(header[1], entry, symbols) for entry in entries}
 
 
 def _statements(text: str, start: int) -> Iterator[str]:
@@ -63,7 +62,7 @@ def _compose(prelude: str, entry: str, symbols: dict[str, list[str]]) -> str:
     # Functions may call each other in a circle: declarations come before every definition.
     parts = [text for name in order for text in symbols[name]]
     parts.sort(key=lambda text: not (text.endswith(";") and ".func" in text))
-    body = _PER_MODULE.sub(r"\g<1>0", "\n\n".join([prelude, *parts, ""]))
+    body = _PER_MODULE.sub(r"\g<1>0", "\n\n".join([prelude, *parts]) + "\n")
     strings = {name: f"$str${i}" for i, name in enumerate(dict.fromkeys(_STRING.findall(body)))}
     return _STRING.sub(lambda found: strings[found[0]], body)
 

@@ -50,7 +50,8 @@ def toolchain() -> Toolchain:
             f"nvJitLink {_dotted(jitlink)} cannot read the PTX of NVRTC {_dotted(nvrtc)}: install "
             f"nvidia-nvjitlink{_suffix(nvrtc)}>={_dotted(nvrtc)}"
         )
-    cute, runtime, cccl = _cute_headers(), _runtime_headers(nvrtc), _cccl_headers(nvrtc)
+    cute, runtime = cute_headers(), runtime_headers(nvrtc)
+    cccl = cccl_headers(nvrtc, beside=runtime)
     versions = (
         f"nvrtc {nvrtc} nvjitlink {jitlink}",
         _defines(cute / "cutlass" / "version.h", r"CUTLASS_(?:MAJOR|MINOR|PATCH)"),
@@ -94,7 +95,7 @@ def _nvjitlink_version() -> tuple[int, int]:
     return major, minor
 
 
-def _cute_headers() -> Path:
+def cute_headers() -> Path:
     """From the nvidia-cutlass wheel, which need not be importable: its dependencies are many."""
     spec = find_spec("cutlass_library")
     roots = list(spec.submodule_search_locations or ()) if spec else []
@@ -104,7 +105,8 @@ def _cute_headers() -> Path:
     )  # fmt: skip
 
 
-def _runtime_headers(nvrtc: tuple[int, int]) -> Path:
+def runtime_headers(nvrtc: tuple[int, int]) -> Path:
+    """The folder with ``cuda_fp16.h``, of NVRTC's own major version."""
     major = nvrtc[0]
     fitting = (
         folder
@@ -117,12 +119,14 @@ def _runtime_headers(nvrtc: tuple[int, int]) -> Path:
     )  # fmt: skip
 
 
-def _cccl_headers(nvrtc: tuple[int, int]) -> Path:
-    folders = [(folder, folder / "cccl") for folder in _cuda_include_dirs(nvrtc[0])]
+def cccl_headers(nvrtc: tuple[int, int], beside: Path) -> Path:
+    """The folder with ``cuda/std``: of the toolkit that ``beside`` belongs to, where it has one."""
+    folders = [beside, *_cuda_include_dirs(nvrtc[0])]
     return _first(
-        (folder for pair in folders for folder in pair), "cuda/std/__cccl/version.h",
+        (place for folder in folders for place in (folder, folder / "cccl")),
+        "cuda/std/__cccl/version.h",
         f"CCCL headers (cuda/std) are missing: install nvidia-cuda-cccl{_suffix(nvrtc)}",
-    )  # fmt: skip
+    )
 
 
 def _cuda_include_dirs(major: int) -> Iterator[Path]:
