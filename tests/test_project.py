@@ -123,6 +123,14 @@ def test_readme_file_tree_is_the_project() -> None:
     assert {*PACKAGES, *OUTSIDE, "docs"} <= {path.rstrip("/") for path in paths}
 
 
+def test_readme_lists_the_flags_of_search() -> None:
+    rows = re.findall(r"^\| (`--.*?) \| ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    told = {flag for row in rows for flag in re.findall(r"`(--[a-z]+)", row)}
+    command = [sys.executable, "-m", "tuner.search", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told == set(re.findall(r"^  (?:-\w, )?(--[a-z]+)", shown, re.MULTILINE)) - {"--help"}
+
+
 def test_documents_link_to_files_that_exist() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
