@@ -38,9 +38,7 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
     workers = options.workers or len(os.sched_getaffinity(0))
     with CompilePool(workers) as pool, closing(_backend(target, options)) as backend:
         build_for = BuildTarget(options.tier.replace("sm_", "compute_"), backend.archs)
-        yield Equipment(
-            backend, PoolBuilder(pool, workers, render, build_for), _cards(target)
-        )
+        yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), _cards(target))
 
 
 def _backend(target: Target, options: Options) -> Backend:

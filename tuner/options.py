@@ -13,8 +13,8 @@ from search_spaces.errors import UserError
 from search_spaces.models import LAYERS
 from search_spaces.problem import Numerics
 from tuner.effort import EFFORTS, Effort
-from tuner.sampler import SAMPLERS
 
+SAMPLERS = ("tpe", "random", "exhaustive")
 TIERS = ("sm_75",)
 DEFAULT_MODEL = "mixtral-8x7b"
 DEFAULT_BUCKETS = "1,16,256"

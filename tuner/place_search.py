@@ -8,8 +8,6 @@ from typing import Any
 
 import optuna
 
-from search_spaces.cost_model import predict
-from tuner.backends.predict import ROUTING_SEED
 from tuner.backends.replay import ReplayBackend
 from tuner.coordinator import Coordinator, Limits
 from tuner.equipment import Equipment
@@ -18,9 +16,9 @@ from tuner.ledger import Ledger
 from tuner.plan import Place, Plan
 from tuner.progress import SearchProgress
 from tuner.report import Outcome
-from tuner.shortlist import shortlist
 from tuner.storage import last_study, new_study
 from tuner.study import Study
+from tuner.warm_start import warm_start
 from tuning_db.records import TrialRecord, Winner
 from tuning_db.store import TuningDB
 
@@ -87,14 +85,8 @@ def _first(place: Place, plan: Plan) -> list[Any]:
     first = [place.view.default(), *place.extra]
     if plan.options.sampler != "tpe":
         return first
-    rows = place.bucket.histogram(place.problem, ROUTING_SEED)
-
-    def score(config: Any) -> float:
-        return predict(place.problem, config, place.target.gpu, rows).total_us
-
-    effort = plan.options.effort
-    rng = random.Random(place.seed(plan.seed, "shortlist"))
-    return first + shortlist(place.view, score, effort.ranked, effort.warm, rng)
+    rng = random.Random(place.seed(plan.seed, "warm start"))
+    return first + warm_start(place, plan.options.effort, rng)
 
 
 def _incumbent(place: Place, db: TuningDB) -> Winner | None:

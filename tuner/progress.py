@@ -50,7 +50,7 @@ class SearchProgress:
 
     def begin(self, place: Place, total: int, done: int, best_us: float | None) -> None:
         """Turns to the next place; ``done`` trials are there already."""
-        self._title = f"{place.target.gpu.name} {place.problem.label} @{place.bucket}"
+        self._title = f"{place.target.gpu.name} {place.problem.label} {place.bucket}"
         self._total, self._done, self._best = total, done, best_us
         shown = "" if best_us is None else f"best {best_us:.4g} µs"
         self._task = self._bars.add_task(self._title, total=total, completed=done, best=shown)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.final import Verdict
+from tuner.optuna_file import optuna_file
 from tuner.plan import Place, Plan
-from tuner.storage import storage_path
 from tuning_db.records import TrialRecord
 from tuning_db.url import shown
 
@@ -125,7 +125,7 @@ def _row(outcome: Outcome) -> list[str]:
 
 def _remarks(outcome: Outcome) -> list[str]:
     """Failures, ties, a title not won, the speed of a replay."""
-    lines, where = [], f"{outcome.place.problem.label} @{outcome.place.bucket}"
+    lines, where = [], f"{outcome.place.problem.label} {outcome.place.bucket}"
     counts = Counter(record.status.value for record in outcome.records)
     failures = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
     if failures:
@@ -133,7 +133,7 @@ def _remarks(outcome: Outcome) -> list[str]:
     ties = outcome.verdict.ties
     if ties:
         named = ", ".join("the default" if tie.is_default else tie.config for tie in ties)
-        lines.append(f"{where}: a tie within the spread with {named}")
+        lines.append(f"{where}: a tie, the spreads overlap, with {named}")
     if outcome.verdict.winner is not None and not outcome.stored:
         lines.append(f"{where}: the winner in the DB stays, it is better founded")
     if outcome.optimum_us is not None:
@@ -146,7 +146,7 @@ def _remarks(outcome: Outcome) -> list[str]:
 def print_next(console: Console, plan: Plan) -> None:
     """Commands to look at what was found."""
     where = shown(plan.db_url)
-    target = f"sqlite:///{storage_path(plan.db_url)}"
+    target = f"sqlite:///{optuna_file(plan.db_url)}"
     console.print("next:", markup=False)
     for command in (
         f'python -c "import tuning_db; print(tuning_db.frame({where!r}))"',

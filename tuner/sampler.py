@@ -67,7 +67,6 @@ SOURCES: dict[str, Callable[[View, random.Random], ConfigSource]] = {
     "random": RandomSource,
     "exhaustive": ExhaustiveSource,
 }
-SAMPLERS = tuple(SOURCES)
 
 
 def distributions(view: View) -> dict[str, BaseDistribution]:

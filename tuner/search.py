@@ -14,7 +14,6 @@ from tuner.progress import SearchProgress
 from tuner.provenance import command_line
 from tuner.record_run import save_recording
 from tuner.report import document, make_console, print_next, print_plan, print_results
-from tuner.session import run_session
 
 EXIT_NOTHING_WORKS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -41,6 +40,9 @@ def _search(arguments: Sequence[str]) -> int:
     console = make_console(to_stderr=options.json)
     plan = make_plan(options)
     print_plan(console, plan)
+    # Imported once the command is known to make sense: Optuna alone takes a second.
+    from tuner.session import run_session
+
     command = command_line("tuner.search", arguments)
     progress = SearchProgress(console)
     with stop_on_interrupt(progress.note) as stop, progress:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Collection
 from datetime import datetime, timezone
-from pathlib import Path
 
 import optuna
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from search_spaces.errors import UserError
+from tuner.optuna_file import optuna_file
 from tuner.study import FIRST_RUN, finished_configs
 from tuner.view import View
 
 
-def storage_path(db_url: str) -> Path:
-    """``<db>.optuna.sqlite`` beside an SQLite DB; for a server, a file here named after it.
-
-    Optuna has a table ``trials`` where we have a view of that name, so the two cannot share a
-    server's schema. Nothing is lost on another host: a missing file is made anew from our table.
-    """
-    url = make_url(db_url)
-    if url.get_backend_name() == "sqlite":
-        return Path(f"{url.database}.optuna.sqlite")
-    name = re.sub(r"[^\w.-]+", "-", f"{url.database}@{url.host or 'localhost'}")
-    return Path(f"{name}.optuna.sqlite").absolute()
-
-
 def open_storage(db_url: str) -> optuna.storages.RDBStorage:
     """Optuna's storage for a tuning DB, made if need be. Raises UserError when it is unusable."""
-    path = storage_path(db_url)
+    path = optuna_file(db_url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def connect() -> sqlite3.Connection:

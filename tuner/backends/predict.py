@@ -9,11 +9,10 @@ from search_spaces.bucket import Bucket
 from search_spaces.cost_model import predict
 from search_spaces.gpu import GpuSpec
 from search_spaces.problem import Problem
+from search_spaces.ranking import HISTOGRAM_SEED
 from templates.built import Binary
 from tuner.backends.base import Candidate, Fidelity, Measurement
 from tuning_db.records import Source, TrialStatus, Verified
-
-ROUTING_SEED = 0  # one routing for all runs, so that predictions of two runs compare
 
 
 class PredictBackend:
@@ -34,7 +33,7 @@ class PredictBackend:
 
     def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
         """Routes tokens to experts; always alike, whatever the seed."""
-        self._problem, self._rows = problem, bucket.histogram(problem, ROUTING_SEED)
+        self._problem, self._rows = problem, bucket.histogram(problem, HISTOGRAM_SEED)
 
     def submit(self, candidate: Candidate, fidelity: Fidelity) -> Future[Measurement]:
         done: Future[Measurement] = Future()
