@@ -10,14 +10,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search test lint format soak gpu-check clean
+.PHONY: help setup search test lint format soak bench gpu-check clean
 
 help: ## Print this list
 	@echo "Light-MoE: tuned CuTe kernels for mixture-of-experts layers"
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "ARGS='...' is passed on by search, test, soak and gpu-check; PYTHON=... picks the Python."
+	@echo "ARGS='...' is passed on by search, test, soak, bench and gpu-check; PYTHON=... picks the Python."
 
 setup: $(STAMP) ## Create .venv and install everything into it (the other targets do so too)
 
@@ -45,6 +45,9 @@ format: $(STAMP) ## Lay the code out and repair what ruff can repair
 
 soak: $(STAMP) ## Run the tests that are too long for every change
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: $(STAMP) ## Measure what a kernel costs the compiler (no GPU needed)
+	$(BIN)/python scripts/bench_compile.py $(ARGS)
 
 gpu-check: $(STAMP) ## Run every GPU test on this machine and write down the result
 	PYTHON=$(BIN)/python scripts/gpu_check.sh $(ARGS)
