@@ -9,7 +9,7 @@ fitted to few measurements (docs/design.md): trust the order of configs, not the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from search_spaces.gpu import GpuSpec
@@ -157,6 +157,33 @@ def _norm(values: Sequence[float], p: float) -> float:
     return largest * sum((v / largest) ** p for v in values) ** (1 / p) if largest else 0.0
 
 
+@dataclass
+class _Clock:
+    """Clocks of a launch, wave by wave: all of them, and each unit's own."""
+
+    total: float = 0.0
+    waiting: float = 0.0  # of the total, while units wait for a chain
+    chained: float = 0.0  # of the total, in waves that a chain bounds
+    units: dict[str, float] = field(default_factory=dict)
+
+    def wave(self, loops: float, units: dict[str, float], overlap: float, chain: float) -> None:
+        """``loops`` k-tiles of a wave, each of which costs ``units``."""
+        busy = _norm(list(units.values()), overlap)
+        self.total += loops * max(busy, chain)
+        if chain > busy:
+            self.waiting += loops * (chain - busy)
+            self.chained += loops * chain
+        for name, value in units.items():
+            self.units[name] = self.units.get(name, 0.0) + loops * value
+
+
+def _waves(ctas: int, fits: int, sms: int) -> list[tuple[int, int, int]]:
+    """(waves, CTAs per SM, CTAs in each wave): the full ones, then what is left."""
+    full, rest = divmod(ctas, fits * sms)
+    waves = [(full, fits, fits * sms), (1, -(-rest // sms), rest)]
+    return [wave for wave in waves if wave[0] and wave[2]]
+
+
 def predict(
     problem: Problem, config: GroupedGemmConfig, gpu: GpuSpec, rows_per_expert: Sequence[int]
 ) -> Prediction:
@@ -167,50 +194,36 @@ def predict(
         return Prediction(LAUNCH_US, 0, 0, 0, 0, 0, 0, LAUNCH_US, fits, 0, 1.0, 0, "overhead")
     tile = _tile_cost(config, gpu)
     l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
-    bytes_ = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, fits * gpu.sms))
-    per_tile = 1.0 / (grid.ctas * grid.iterations)
     dram_clk = DRAM_SUSTAINED * gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
-    overhead = _overhead_clk(problem, config, gpu, l2_clk)
-
-    full, rest = divmod(grid.ctas, fits * gpu.sms)
-    waves = [(full, fits, fits * gpu.sms)] if full else []
-    waves += [(1, -(-rest // gpu.sms), rest)] if rest else []
-    total = waiting = chained = 0.0
-    sums = dict.fromkeys(("tensor", "shared", "l2", "dram", "issue"), 0.0)
+    moved = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, fits * gpu.sms))
+    k_tiles = grid.ctas * grid.iterations
+    clock, waves = _Clock(), _waves(grid.ctas, fits, gpu.sms)
     for count, resident, ctas in waves:
         idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
         units = {
             "tensor": resident * tile.tensor * idle,
             "shared": resident * tile.shared,
-            "l2": resident * bytes_.l2 * per_tile / l2_clk,
-            "dram": ctas * bytes_.dram * per_tile / dram_clk,
+            "l2": resident * moved.l2 / k_tiles / l2_clk,
+            "dram": ctas * moved.dram / k_tiles / dram_clk,
             "issue": resident * tile.issue * idle,
         }
-        loops = count * grid.iterations
-        busy = _norm(list(units.values()), _overlap(config, resident))
-        total += loops * max(busy, tile.chain)
-        if tile.chain > busy:
-            waiting += loops * (tile.chain - busy)
-            chained += loops * tile.chain
-        for name, value in units.items():
-            sums[name] += loops * value
+        clock.wave(count * grid.iterations, units, _overlap(config, resident), tile.chain)
     # Later waves start while other CTAs of their SM still compute.
-    exposed = overhead * (1 + (full + (rest > 0) - 1) / fits)
-    us = {f"{name}_us": value / gpu.clock_mhz for name, value in sums.items()}
-    us["overhead_us"] = exposed / gpu.clock_mhz + LAUNCH_US
-    total_us = total / gpu.clock_mhz + us["overhead_us"]
+    later = sum(count for count, _, _ in waves) - 1
+    outside = _overhead_clk(problem, config, gpu, l2_clk) * (1 + later / fits)
+    us = {f"{name}_us": value / gpu.clock_mhz for name, value in clock.units.items()}
+    us["overhead_us"] = outside / gpu.clock_mhz + LAUNCH_US
+    total_us = clock.total / gpu.clock_mhz + us["overhead_us"]
     largest = max(us, key=us.__getitem__).removesuffix("_us")
     return Prediction(
         total_us=total_us,
         **us,
-        latency_us=waiting / gpu.clock_mhz,
+        latency_us=clock.waiting / gpu.clock_mhz,
         occupancy=fits,
         waves=grid.ctas / (fits * gpu.sms),
-        useful=grid.rows
-        * problem.n
-        / (grid.m_tiles * config.tile_m * grid.n_tiles * config.tile_n),
+        useful=grid.rows * problem.n / grid.outputs(config),
         bank_conflicts=tile.conflicts,
-        limiter="latency" if 2 * chained > total_us * gpu.clock_mhz else largest,
+        limiter="latency" if 2 * clock.chained > total_us * gpu.clock_mhz else largest,
     )
 
 

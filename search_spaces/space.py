@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,7 +66,8 @@ class SpaceView:
             for level in range(len(names) + 1)
         ]
         self._counts: dict[tuple[int, tuple[Value, ...]], int] = {}
-        self.kills: Counter[str] = Counter()
+        self._kills: set[str] = set()
+        self._deepest = 0
 
     def _count_from(self, level: int, fixed: dict[str, Value]) -> int:
         if level == len(self.space.parameters):
@@ -86,7 +86,8 @@ class SpaceView:
             partial = SimpleNamespace(**child)
             for constraint in self._due[level]:
                 if constraint.check(partial, self.problem, self.gpu) is not None:
-                    self.kills[constraint.name] += 1
+                    self._kills.add(constraint.name)
+                    self._deepest = max(self._deepest, level)
                     break
             else:
                 yield child
@@ -99,11 +100,24 @@ class SpaceView:
     def require(self) -> None:
         """Raise UserError naming the constraints that leave no valid config, if none is left."""
         if self.count == 0:
-            worst = ", ".join(name for name, _ in self.kills.most_common(3))
             raise UserError(
                 f"no valid {self.space.op} config for {self.problem.key} on {self.gpu.name}: "
-                f"the space is emptied by {worst}"
+                f"the space is emptied by {', '.join(self._killers())}"
             )
+
+    def _killers(self) -> list[str]:
+        """Of the rules that the last survivors broke, those that alone keep the space empty."""
+        last = [rule for rule in self._due[self._deepest] if rule.name in self._kills]
+        decisive = [
+            rule.name
+            for rule in last
+            if replace(
+                self.space, constraints=tuple(c for c in self.space.constraints if c is not rule)
+            )
+            .view(self.problem, self.gpu)
+            .count
+        ]
+        return decisive or [rule.name for rule in last]
 
     def at(self, index: int) -> Any:
         """Config number ``index`` of ``count``, in the stable order of enumeration."""
