@@ -41,13 +41,13 @@ def kernel(rng: random.Random) -> Curve:
     def curve(rows: float) -> float:
         i = min(int(math.log2(rows)), len(knots) - 2)
         share = math.log2(rows) - i
-        return times[i] ** (1 - share) * times[i + 1] ** share
+        return math.exp((1 - share) * math.log(times[i]) + share * math.log(times[i + 1]))
 
     return curve
 
 
 def search(kernels: Mapping[str, Curve], rows: int, timed: set[str]) -> TunedBucket:
-    """What a search leaves in the DB: its winner's and default's times, and those it happened on."""
+    """What a search leaves in the DB: times of its winner, the default and others it tried."""
     winner = min(kernels, key=lambda name: kernels[name](rows))
     names = timed | {winner, DEFAULT}
     return tuned(rows, {name: kernels[name](rows) for name in names}, winner=winner)
