@@ -55,6 +55,7 @@ def _sqlite_engine(url: URL, *, create: bool, readonly: bool) -> Engine:
             uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {readonly:d}")
         return connection
 
     engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
@@ -91,14 +92,16 @@ def _check_file(path: Path, *, create: bool) -> None:
 
 
 def _open_mode(path: Path, *, create: bool, readonly: bool) -> str:
+    """Readers open for writing too where they may: only then does the last one to leave tidy up
+    the log and index files that WAL keeps beside the DB.
+    """
     if not readonly:
         return "mode=rwc" if create else "mode=rw"
+    if os.access(path.parent, os.W_OK, effective_ids=True):
+        return "mode=rw"
+    # The index file cannot be made here. Where nobody writes, immutable does without it.
     log = path.with_name(path.name + "-wal")
-    if not os.access(path.parent, os.W_OK) and not log.exists():
-        # WAL readers share an index file beside the DB; where it cannot be made and nobody
-        # writes, immutable reads the DB without it.
-        return "mode=ro&immutable=1"
-    return "mode=ro"
+    return "mode=ro" if log.exists() else "mode=ro&immutable=1"
 
 
 def _busy_timeout(url: URL) -> float:

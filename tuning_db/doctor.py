@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from search_spaces.errors import UserError
 from search_spaces.fingerprint import template_fingerprint
 from tuning_db import runs
+from tuning_db.failures import DAMAGED
 from tuning_db.models import GpuRow, ProblemRow, TrialRow, WinnerRow
 from tuning_db.records import TrialStatus
 from tuning_db.store import TuningDB
@@ -53,10 +55,16 @@ def _integrity(session: Session) -> Iterator[Finding]:
     """Pages and indices of the file. PostgreSQL keeps its own in order."""
     if session.get_bind().dialect.name != "sqlite":
         return
-    for (line,) in session.execute(text("PRAGMA integrity_check")):
+    try:
+        lines = session.execute(text("PRAGMA integrity_check")).scalars().all()
+    except DatabaseError as error:
+        if DAMAGED not in str(error.orig):
+            raise
+        lines = [str(error.orig)]  # too damaged to be listed
+    for line in lines:
         if line != "ok":
-            way_out = "export what can be read and import it into a new file"
-            yield Finding("integrity", Severity.ERROR, f"{line}: {way_out}")
+            what = " ".join(line.split())
+            yield Finding("integrity", Severity.ERROR, f"{what}: restore a copy of the database")
     mode = session.execute(text("PRAGMA journal_mode")).scalar()
     if mode != "wal":
         yield Finding(

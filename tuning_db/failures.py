@@ -10,14 +10,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from search_spaces.errors import UserError
 from tuning_db.url import shown
 
+DAMAGED = "database disk image is malformed"
+
 # By message: sqlite3 names its error codes only since Python 3.11.
 _SQLITE = {
     "database is locked": "is locked by another process: wait for it, or end it",
     "readonly database": "is read-only, and this needs to write: make it writable or name another "
     "with --db",
     "file is not a database": "is no SQLite file: name another with --db",
-    "database disk image is malformed": "is damaged: restore a copy, python -m tuning_db doctor "
-    "tells more",
+    DAMAGED: "is damaged: restore a copy, or try sqlite3's .recover",
     "database or disk is full": "cannot grow, the disk is full: free some space, what was written "
     "so far is safe",
     "disk I/O error": "cannot be read or written (disk I/O error): check the disk and its space",

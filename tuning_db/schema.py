@@ -47,6 +47,16 @@ def upgrade(engine: Engine, url: str, target: str = HEAD) -> None:
         _alembic("upgrade", connection, target)
 
 
+def check_writable(engine: Engine) -> None:
+    """Writes something and takes it back: a read-only database fails now, not after a trial.
+
+    On a read-only file SQLite lets even BEGIN IMMEDIATE pass.
+    """
+    with engine.execution_options(**{WRITES: True}).connect() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))
+        connection.rollback()
+
+
 def downgrade(engine: Engine, target: str) -> None:
     """Migrates down to ``target`` ("base" removes everything), in one transaction."""
     with engine.execution_options(**{WRITES: True}).begin() as connection:

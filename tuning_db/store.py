@@ -181,5 +181,4 @@ def _prepare(engine: Engine, url: str, *, create: bool, readonly: bool) -> None:
     if found != schema.HEAD:
         schema.upgrade(engine, url)
     use_wal(engine)
-    with engine.execution_options(**{WRITES: True}).begin():
-        pass  # taking the write lock tells a read-only file now, not after the first trial
+    schema.check_writable(engine)
