@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from search_spaces.errors import UserError
 from search_spaces.fingerprint import template_fingerprint
 from tuning_db import runs
-from tuning_db.failures import DAMAGED
+from tuning_db.failures import DAMAGED, clear_errors
 from tuning_db.models import GpuRow, ProblemRow, TrialRow, WinnerRow
 from tuning_db.records import TrialStatus
 from tuning_db.store import TuningDB
@@ -37,10 +37,11 @@ class Finding:
 
 def examine(db: TuningDB) -> list[Finding]:
     """Every check, errors first; of a damaged file the damage alone. Reads only."""
+    with clear_errors(db.url):
+        damage = list(_integrity(db))
+    if any(finding.severity is Severity.ERROR for finding in damage):
+        return damage
     with db.reading() as session:
-        damage = list(_integrity(session))
-        if any(finding.severity is Severity.ERROR for finding in damage):
-            return damage
         findings = [
             *damage,
             *_foreign_keys(session),
@@ -51,21 +52,23 @@ def examine(db: TuningDB) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)
 
 
-def _integrity(session: Session) -> Iterator[Finding]:
+def _integrity(db: TuningDB) -> Iterator[Finding]:
     """Pages and indices of the file. PostgreSQL keeps its own in order."""
-    if session.get_bind().dialect.name != "sqlite":
+    if db.engine.dialect.name != "sqlite":
         return
-    try:
-        lines = session.execute(text("PRAGMA integrity_check")).scalars().all()
-    except DatabaseError as error:
-        if DAMAGED not in str(error.orig):
-            raise
-        lines = [str(error.orig)]  # too damaged to be listed
+    # No transaction: on a damaged file even the end of one fails.
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        try:
+            lines = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        except DatabaseError as error:
+            if DAMAGED not in str(error.orig):
+                raise
+            lines = [str(error.orig)]  # too damaged to be listed
     for line in lines:
         if line != "ok":
             what = " ".join(line.split())
             yield Finding("integrity", Severity.ERROR, f"{what}: restore a copy of the database")
-    mode = session.execute(text("PRAGMA journal_mode")).scalar()
     if mode != "wal":
         yield Finding(
             "journal",
