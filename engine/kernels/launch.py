@@ -6,7 +6,7 @@ import torch
 
 from engine.kernels.loader import LoadedKernel, launch_scalars
 from search_spaces import GroupedGemmConfig, Problem
-from templates.grouped_gemm import launch_shape
+from templates import launch_shape
 
 
 class Counters:
@@ -38,9 +38,7 @@ class Counters:
 class Launch:
     """One problem shape, config and row count, on one GPU. Safe to share between threads."""
 
-    __slots__ = (
-        "_counters", "_device", "_grid", "_launch", "_lock", "_scalars", "_shape",
-    )  # fmt: skip
+    __slots__ = ("_counters", "_device", "_grid", "_launch", "_lock", "_scalars", "_scratch")
 
     def __init__(
         self,
@@ -51,8 +49,9 @@ class Launch:
         counters: Counters,
         device: torch.device,
     ) -> None:
-        self._shape = launch_shape(problem, config, rows)
-        self._grid = self._shape.grid
+        shape = launch_shape(problem, config, rows)
+        self._grid = shape.grid
+        self._scratch = (shape.workspace_bytes, shape.counters) if shape.counters else None
         self._scalars = launch_scalars(problem, config, rows)
         self._launch = loaded.kernel.launch
         self._lock = loaded.lock
@@ -61,16 +60,13 @@ class Launch:
 
     def __call__(self, a: int, b: int, c: int, offsets: int, stream: int) -> None:
         """Queue the kernel on ``stream``, torch's current one, with these device pointers."""
-        if self._shape.counters:
-            self._with_scratch(a, b, c, offsets, stream)
+        if self._scratch is None:
+            with self._lock:
+                self._launch(self._grid, (a, b, c, offsets, 0, 0, *self._scalars), stream)
             return
-        with self._lock:
-            self._launch(self._grid, (a, b, c, offsets, 0, 0, *self._scalars), stream)
-
-    def _with_scratch(self, a: int, b: int, c: int, offsets: int, stream: int) -> None:
-        """Partial sums live in torch's memory of this stream, free for its next user at once."""
-        workspace = torch.empty(self._shape.workspace_bytes, dtype=torch.uint8, device=self._device)
-        counters = self._counters.get(stream, self._shape.counters)
+        # Partial sums live in torch's memory of this stream, free for its next user at once.
+        workspace = torch.empty(self._scratch[0], dtype=torch.uint8, device=self._device)
+        counters = self._counters.get(stream, self._scratch[1])
         pointers = (a, b, c, offsets, workspace.data_ptr(), counters.data_ptr())
         with self._lock:
             self._launch(self._grid, (*pointers, *self._scalars), stream)

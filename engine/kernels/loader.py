@@ -10,12 +10,18 @@ import numpy as np
 import torch
 
 from search_spaces import GpuSpec, GroupedGemmConfig, Problem, UserError
-from templates.built import BuildError, Target
-from templates.cache import KernelCache
-from templates.grouped_gemm import launch_shape, render
-from templates.kernel import Kernel
-from templates.pool import CompilePool
-from templates.variant import Variant
+from templates import (
+    BuildError,
+    CompilePool,
+    Kernel,
+    KernelCache,
+    Target,
+    Variant,
+    launch_shape,
+    render,
+)
+
+CodeKey = tuple[int, int, GroupedGemmConfig]  # N, K and the config: what fixes the machine code
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class KernelLoader:
     def __init__(self, gpu: GpuSpec) -> None:
         self._arch = gpu.arch
         self._cache = KernelCache()
-        self._loaded: dict[str, LoadedKernel] = {}
+        self._loaded: dict[CodeKey, LoadedKernel] = {}
 
     def load(self, problem: Problem, configs: Sequence[GroupedGemmConfig]) -> list[LoadedKernel]:
         """Kernels in the order of ``configs``; what is not in the kernel cache is compiled.
@@ -43,20 +49,20 @@ class KernelLoader:
         Raises UserError when the toolchain is incomplete, when a kernel does not build, and while
         torch's current stream is captured: loading is not allowed then.
         """
-        variants = [render(problem, config) for config in configs]
-        missing = {v.entry: (v, c) for v, c in zip(variants, configs, strict=True)}
-        missing = {entry: pair for entry, pair in missing.items() if entry not in self._loaded}
+        keys = [(problem.n, problem.k, config.compile_key) for config in configs]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._loaded]
         if missing:
             if torch.cuda.is_current_stream_capturing():
                 raise UserError(
                     f"the kernel for {problem.key} is not loaded yet and cannot be while a CUDA "
                     "graph is captured: call warm_up or grouped_gemm once before"
                 )
+            variants = [render(problem, config) for _, _, config in missing]
             target = Target.for_tier(variants[0].tier, self._arch)
-            self._build([variant for variant, _ in missing.values()], target)
-            for variant, config in missing.values():
-                self._loaded[variant.entry] = self._load(problem, config, variant, target)
-        return [self._loaded[variant.entry] for variant in variants]
+            self._build(variants, target)
+            for key, variant in zip(missing, variants, strict=True):
+                self._loaded[key] = self._load(problem, key[-1], variant, target)
+        return [self._loaded[key] for key in keys]
 
     def _build(self, variants: Sequence[Variant], target: Target) -> None:
         with CompilePool(cache=self._cache) as pool:
