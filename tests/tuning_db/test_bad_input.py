@@ -15,6 +15,7 @@ from sqlalchemy import event
 from search_spaces.errors import UserError
 from tests.tuning_db.samples import GATE_UP, SIXTEEN, begin, trial
 from tuning_db import TuningDB, frame, resolve_url
+from tuning_db.doctor import examine
 
 NOBODY = 65534
 
@@ -89,6 +90,8 @@ def test_a_read_only_folder_can_be_read_but_not_written(owned: Path) -> None:
     owned.parent.chmod(0o555)
     with unprivileged():
         assert count(owned) == 1
+        with TuningDB.open(owned, readonly=True) as db:
+            assert [found.check for found in examine(db)] == []
         with pytest.raises(UserError, match=r"is read-only|cannot be opened"):
             TuningDB.open(owned)
         with pytest.raises(UserError, match="cannot be opened: check the permissions"):
