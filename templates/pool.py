@@ -22,6 +22,8 @@ from templates.worker import CompileWorker, Reply, WorkerDiedError
 # The headers cost as much as two kernels: a translation unit of 8 shares them well, and with
 # fewer than 4 another worker would only parse them once more.
 MIN_BATCH, MAX_BATCH = 4, 8
+# A search submits one variant at a time: waiting this long for company saves a second of headers.
+LINGER_SECONDS = 0.1
 
 
 @dataclass(eq=False)
@@ -146,7 +148,8 @@ class CompilePool:
         """The next batch, in the order of asking; empty when the pool closes."""
         with self._changed:
             while not self._queue and not self._closed:
-                self._changed.wait()
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                self._changed.wait_for(self._worth_taking, LINGER_SECONDS)
             if self._closed:
                 return []
             idle = max(1, self._limit - len(self._threads) + self._idle)
@@ -157,6 +160,9 @@ class CompilePool:
                 self._queue.remove(job)
             self._idle -= 1
             return batch
+
+    def _worth_taking(self) -> bool:
+        return self._closed or len(self._queue) >= MAX_BATCH
 
     def _start_worker(self) -> CompileWorker:
         with self._changed:

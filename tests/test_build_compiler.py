@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from cupy_backends.cuda.libs import nvrtc
 
 from search_spaces.errors import UserError
-from templates import toolchain as toolchain_module
-from templates.built import Built, BuildError, Target
+from templates.built import BuildError, Built, Target
 from templates.compiler import compile_batch
 from templates.options import OPTIONS
 from templates.toolchain import toolchain
@@ -152,8 +152,9 @@ def test_stand_ins_do_not_change_the_machine_code(
     entry = variant("lm_a", CUTE, ("#include <cute/tensor.hpp>",))
     (lean,) = finished(compile_batch([entry], TARGET))
     bare = tmp_path / "include"
-    shutil.copytree(toolchain_module.OWN_INCLUDE, bare, ignore=shutil.ignore_patterns("standins"))
-    monkeypatch.setattr(toolchain_module, "OWN_INCLUDE", bare)
+    module = import_module("templates.toolchain")
+    shutil.copytree(module.OWN_INCLUDE, bare, ignore=shutil.ignore_patterns("standins"))
+    monkeypatch.setattr(module, "OWN_INCLUDE", bare)
     (full,) = finished(compile_batch([entry], TARGET))
     assert full.ptx == lean.ptx
     assert "mma.sync" in lean.ptx and "ldmatrix" in lean.ptx

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserError
-from templates.built import Built, BuildError
+from templates.built import BuildError, Built
 from templates.cache import KernelCache
 from templates.compiler import compile_batch
 from templates.pool import CompilePool
@@ -90,7 +90,7 @@ def test_the_same_variant_twice_at_once(pool: CompilePool) -> None:
 
 
 def test_only_the_variant_that_kills_its_worker_fails(pool: CompilePool) -> None:
-    """The killer stands in for a crash: it ends whichever worker compiles for over 3 CPU-seconds."""
+    """The killer stands in for a crash: it ends whichever worker compiles for over 3 CPU-s."""
     stop = threading.Event()
     killed: list[int] = []
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import UserError
-from templates import toolchain as module
 from templates.toolchain import cccl_headers, runtime_headers, toolchain
+
+module = import_module("templates.toolchain")
 
 
 @pytest.fixture
