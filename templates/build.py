@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from templates.built import BuildError, Built, Target
 from templates.cache import KernelCache
-from templates.compiler import compile_batch, link_missing
+from templates.toolchain import toolchain
 from templates.variant import Variant
 
 
@@ -18,6 +18,9 @@ def build_batch(
     A variant whose PTX is in the cache is only linked. Raises UserError when the toolchain is
     incomplete or the cache cannot be written.
     """
+    toolchain()  # says what is missing in one line, where the import below could not
+    from templates.compiler import compile_batch, link_missing
+
     results: dict[Variant, Built | BuildError] = {}
     for variant in variants:
         known = cache.load_any(variant, target.ptx_arch)

@@ -70,7 +70,7 @@ def _ending(status: int) -> str:
 
 
 def _serve(link: Connection, cache_root: Path) -> None:
-    # Imported here, in the child alone: the parent needs no compiler in its process.
+    # Imported here, in the child alone: the parent has no use for them.
     from templates.build import build_batch
     from templates.cache import KernelCache
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -87,3 +88,12 @@ def test_fingerprint_follows_our_headers(
     (copy / "light_moe" / "added.cuh").write_text("// one more\n")
     toolchain.cache_clear()
     assert toolchain().fingerprint != before
+
+
+def test_importing_templates_loads_no_compiler() -> None:
+    """CLIs start fast, and one that lacks CuPy can say so in one line."""
+    code = (
+        "import sys, templates; print({'cupy', 'cupy_backends', 'cuda.bindings'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
