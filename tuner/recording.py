@@ -71,7 +71,7 @@ class Recording:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch.write_bytes(data)
-            os.replace(scratch, path)
+            scratch.replace(path)
         except OSError as error:
             with suppress(OSError):
                 scratch.unlink()

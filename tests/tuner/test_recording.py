@@ -7,17 +7,19 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from search_spaces import GROUPED_GEMM, Bucket, UserError, find_gpu
+from search_spaces import Bucket, UserError, find_gpu, space_for
 from search_spaces.models import load_model
 from tuner.recording import RecordedTrial, Recording, Trials
 from tuning_db.records import TrialStatus
 
 PROBLEM = load_model("olmoe-1b-7b").problem("down")
-NAMES = [str(c) for _, c in zip(range(40), GROUPED_GEMM.view(PROBLEM, find_gpu("T4")), strict=False)]
+SPACE = space_for("grouped_gemm")
+NAMES = [str(c) for c in islice(SPACE.view(PROBLEM, find_gpu("T4")), 40)]
 
 
 def trials(first: int, count: int) -> Trials:
@@ -70,7 +72,7 @@ def test_an_infinite_error_is_still_standard_json(recording: Recording, tmp_path
 
 
 def test_a_thousand_configs_in_two_buckets_stay_small(recording: Recording, tmp_path: Path) -> None:
-    view = GROUPED_GEMM.view(PROBLEM, find_gpu("H100"))
+    view = SPACE.view(PROBLEM, find_gpu("H100"))
     names = [str(view.at(i * (view.count // 1000))) for i in range(1000)]
     tables = {
         (PROBLEM, Bucket.parse(bucket)): {

@@ -1,0 +1,55 @@
+"""BoundKernel: a kernel with its operands and scratch memory, ready to be launched again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from templates.grouped_gemm import launch_shape
+from templates.kernel import Kernel
+from tuner.inputs import Inputs
+from tuner.job import Job
+
+
+class BoundKernel:
+    """Call it to queue one launch on torch's current stream.
+
+    The first call loads the machine code, and raises UserError when the GPU refuses it.
+    """
+
+    def __init__(self, job: Job, inputs: Inputs, workspace: torch.Tensor) -> None:
+        shape = launch_shape(inputs.problem, job.config, inputs.rows)
+        self._kernel = Kernel(job.entry, job.cubin, job.threads, job.smem_bytes)
+        self._grid = shape.grid
+        self._counters = torch.zeros(shape.counters, dtype=torch.int32, device=inputs.a.device)
+        # Held, so that the memory behind the pointers stays.
+        self._tensors = (
+            inputs.a, inputs.b, inputs.c, inputs.offsets, workspace, self._counters,
+        )  # fmt: skip
+        config = job.config
+        scalars = (inputs.problem.experts, shape.m_tiles, config.group_m, config.split_k)
+        self._arguments = (
+            *(tensor.data_ptr() for tensor in self._tensors),
+            *(np.int32(scalar) for scalar in scalars),
+        )
+
+    def __call__(self) -> None:
+        stream = torch.cuda.current_stream().cuda_stream
+        self._kernel.launch(self._grid, self._arguments, stream)
+
+    def counters_are_zero(self) -> bool:
+        """Kernels leave their counters as they found them, or the next launch goes wrong."""
+        return not bool(self._counters.any())
+
+
+def bind(jobs: Sequence[Job], inputs: Inputs) -> list[BoundKernel]:
+    """Kernels that run one after another, and so share the workspace of split-K.
+
+    Raises torch.OutOfMemoryError when that does not fit.
+    """
+    shapes = [launch_shape(inputs.problem, job.config, inputs.rows) for job in jobs]
+    size = max(shape.workspace_bytes for shape in shapes)
+    workspace = torch.empty(size, dtype=torch.uint8, device=inputs.a.device)
+    return [BoundKernel(job, inputs, workspace) for job in jobs]

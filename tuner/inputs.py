@@ -1,0 +1,171 @@
+"""Inputs: fresh random operands of a grouped GEMM on one device, and their fp32 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+
+from search_spaces.bucket import Bucket
+from search_spaces.errors import UserError
+from search_spaces.problem import Problem
+
+# A quiet NaN that no arithmetic makes: conversions give 0x7fff. What keeps it was never written.
+POISON = 0x7EA5
+GUARD_ROWS = 256  # rows before and after C that nothing may write: the largest tile
+SAMPLED_ROWS = 512
+SCRATCH_BYTES = 1 << 30  # of fp32 temporaries at a time; with all they need, below 2 GB
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A[rows, K] and B[E, N, K] in fp16, offsets int32[E+1]; C with guard rows around it.
+
+    ``histogram`` is the host's copy of rows per expert. A ~ N(0, 1) and B ~ N(0, 1/K), so that
+    C ~ N(0, 1): random signs and mantissas, as zeros would run up to 15 % faster.
+    """
+
+    problem: Problem
+    bucket: Bucket
+    seed: int
+    a: torch.Tensor
+    b: torch.Tensor
+    offsets: torch.Tensor
+    guarded_c: torch.Tensor
+    histogram: Sequence[int]
+
+    @property
+    def rows(self) -> int:
+        """Rows of A and C."""
+        return self.a.shape[0]
+
+    @property
+    def c(self) -> torch.Tensor:
+        """C[rows, N], without its guard rows."""
+        return self.guarded_c[GUARD_ROWS : GUARD_ROWS + self.rows]
+
+    @property
+    def active_experts(self) -> int:
+        """Experts with at least one row: their weights must be read."""
+        return sum(count > 0 for count in self.histogram)
+
+    def poison(self) -> None:
+        """Fill C and its guard rows with the NaN pattern that tells what was never written."""
+        self.guarded_c.view(torch.int16).fill_(POISON)
+
+
+def needed_bytes(problem: Problem, rows: int) -> int:
+    """Device memory for inputs, C and the reference's temporaries."""
+    operands = problem.experts * problem.expert_bytes + 2 * rows * problem.k
+    return operands + 2 * (rows + 2 * GUARD_ROWS) * problem.n + 2 * SCRATCH_BYTES
+
+
+def make_inputs(problem: Problem, bucket: Bucket, seed: int, device: torch.device) -> Inputs:
+    """Draw operands from ``seed``. Raises UserError when they do not fit the device's memory."""
+    histogram = bucket.histogram(problem, seed)
+    rows = sum(histogram)
+    if device.type == "cuda":
+        _require_memory(problem, bucket, rows, device)
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.float16, device=device).normal_(generator=generator)
+
+    return Inputs(
+        problem=problem,
+        bucket=bucket,
+        seed=seed,
+        a=normal(rows, problem.k),
+        b=normal(problem.experts, problem.n, problem.k).mul_(problem.k**-0.5),
+        offsets=torch.tensor([0, *accumulate(histogram)], dtype=torch.int32, device=device),
+        guarded_c=torch.empty(
+            (rows + 2 * GUARD_ROWS, problem.n), dtype=torch.float16, device=device
+        ),
+        histogram=histogram,
+    )
+
+
+def _require_memory(problem: Problem, bucket: Bucket, rows: int, device: torch.device) -> None:
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    needed = needed_bytes(problem, rows)
+    if needed > free:
+        raise UserError(
+            f"{problem} at {bucket} needs {needed / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} "
+            "GB are free: choose smaller buckets, or fewer experts with --shape"
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """fp32 results of some rows of C: ``rows`` int64[S], ``values`` and ``scale`` float32[S, N].
+
+    ``scale`` is sqrt(sum a^2 b^2), what the error bound of :mod:`search_spaces.numerics` wants.
+    """
+
+    rows: torch.Tensor
+    values: torch.Tensor
+    scale: torch.Tensor
+
+
+def sampled_reference(inputs: Inputs, count: int = SAMPLED_ROWS) -> Reference:
+    """Reference of ``count`` random rows, and of the first and last row of every active expert.
+
+    The ends are where a tile's predicates can go wrong. Returns rows in ascending order.
+    """
+    ends = [0, *accumulate(inputs.histogram)]
+    borders = {row for a, b in pairwise(ends) if a < b for row in (a, b - 1)}
+    # Drawn on the host, so that a seed means the same rows on every device.
+    generator = torch.Generator().manual_seed(inputs.seed)
+    drawn = torch.randperm(inputs.rows, generator=generator)[:count].tolist()
+    rows = torch.tensor(sorted(borders | set(drawn)), device=inputs.a.device)
+    blocks = list(_blocks(inputs, rows))
+    return Reference(
+        rows,
+        torch.cat([block.values for block in blocks]),
+        torch.cat([block.scale for block in blocks]),
+    )
+
+
+def full_reference(inputs: Inputs) -> Iterator[Reference]:
+    """Reference of every row, in blocks that fit the scratch memory."""
+    return _blocks(inputs, torch.arange(inputs.rows, device=inputs.a.device))
+
+
+def _blocks(inputs: Inputs, rows: torch.Tensor) -> Iterator[Reference]:
+    """Expert by expert; within one, as many rows at a time as a quarter of the scratch holds."""
+    most = max(1, SCRATCH_BYTES // 4 // (8 * max(inputs.problem.n, inputs.problem.k)))
+    cuts = torch.searchsorted(rows, inputs.offsets.to(torch.int64)).tolist()
+    for expert, (first, last) in enumerate(pairwise(cuts)):
+        for start in range(first, last, most):
+            chosen = rows[start : min(start + most, last)]
+            values, scale = _products(inputs.a[chosen].float(), inputs.b[expert])
+            yield Reference(chosen, values, scale)
+
+
+def _products(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A[S, K] x B[N, K]^T and its scale, a slice of B's rows at a time to bound the memory."""
+    step = max(1, SCRATCH_BYTES // 4 // (8 * b.shape[1]))
+    squares = a.square()
+    values = torch.empty((a.shape[0], b.shape[0]), device=a.device)
+    scale = torch.empty_like(values)
+    with full_precision():
+        for start in range(0, b.shape[0], step):
+            part = b[start : start + step].float()
+            torch.mm(a, part.T, out=values[:, start : start + step])
+            torch.mm(squares, part.square_().T, out=scale[:, start : start + step])
+    return values, scale.sqrt_()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """fp32 products in fp32: TF32 would have 10 bits of mantissa, as many as what it judges."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
