@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+import pynvml
+
+from templates import CompilePool, render
 from templates.built import Target as BuildTarget
-from templates.grouped_gemm import render
-from templates.pool import CompilePool
+from templates.device import device_uuid
 from tuner.backends.base import Backend
+from tuner.backends.gpu import GpuBackend
 from tuner.backends.predict import PredictBackend
 from tuner.backends.replay import ReplayBackend
 from tuner.builder import Builder, PoolBuilder, RecordedBuilder
@@ -42,23 +45,16 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
 
 
 def _backend(target: Target, options: Options) -> Backend:
-    if not target.cards:
-        return PredictBackend(target.gpu, options.tier)
-    from tuner.backends.gpu import GpuBackend  # needs a driver
-
-    return GpuBackend(target.gpu, target.cards, options.tier)
+    if target.cards:
+        return GpuBackend(target.gpu, target.cards, options.tier)
+    return PredictBackend(target.gpu, options.tier)
 
 
 def _cards(target: Target) -> tuple[GpuRecord, ...]:
     gpu = target.gpu
     if not target.cards:
         return (GpuRecord(name=gpu.name, arch=gpu.arch),)
-    import pynvml
-
-    from templates.device import device_uuid
-
-    pynvml.nvmlInit()
-    driver = str(pynvml.nvmlSystemGetDriverVersion())
+    driver = _driver()
     return tuple(
         GpuRecord(
             name=gpu.name,
@@ -70,3 +66,12 @@ def _cards(target: Target) -> tuple[GpuRecord, ...]:
         )
         for card in target.cards
     )
+
+
+def _driver() -> str | None:
+    """The driver's version, as "535.183.01"; None on machines without NVML."""
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None

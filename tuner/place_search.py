@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from search_spaces.errors import UserError
 from tuner.backends.replay import ReplayBackend
 from tuner.coordinator import Coordinator, Limits
 from tuner.equipment import Equipment
@@ -48,7 +49,10 @@ def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -
     if study.decided and len(records) >= total:
         verdict = choose_winner(ledger.finals(study.first_run))
         return Outcome(place, tuple(records), verdict, stored=True)
-    backend.prepare(place.problem, place.bucket, place.seed(run.plan.seed, "search"))
+    try:
+        backend.prepare(place.problem, place.bucket, place.seed(run.plan.seed, "search"))
+    except UserError as error:  # too large for this card: the other places may fit
+        return Outcome(place, tuple(records), Verdict(None, None), skipped=str(error))
     effort = run.plan.options.effort
     coordinator = Coordinator(study, equipment.builder, backend, ledger, effort.contender, records)
     coordinator.run(_first(place, run.plan), limits, run.progress.trial)
@@ -63,7 +67,7 @@ def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -
         stored = _store(verdict, place, run.db)
         study.close()
     optimum = backend.optimum_us() if isinstance(backend, ReplayBackend) else None
-    return Outcome(place, tuple(coordinator.records), verdict, stored, optimum)
+    return Outcome(place, tuple(coordinator.records), verdict, stored, optimum_us=optimum)
 
 
 def _open_study(place: Place, run: Run, ledger: Ledger) -> tuple[Study, list[TrialRecord]]:

@@ -23,12 +23,16 @@ CLOSE = 1.05  # "within 5 %"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one place. ``optimum_us`` is a recording's best, in a replay."""
+    """What became of one place; ``skipped`` says why it could not be searched.
+
+    ``optimum_us`` is a recording's best, in a replay.
+    """
 
     place: Place
     records: tuple[TrialRecord, ...]
     verdict: Verdict
-    stored: bool
+    stored: bool = False
+    skipped: str | None = None
     optimum_us: float | None = None
 
     @property
@@ -108,7 +112,8 @@ def _row(outcome: Outcome) -> list[str]:
     winner, default = outcome.verdict.winner, outcome.verdict.default
     bucket = str(outcome.place.bucket)
     if winner is None or winner.time_us is None:
-        return [bucket, "no config worked", *["-"] * 6, outcome.place.source.value]
+        nothing = "skipped" if outcome.skipped else "no config worked"
+        return [bucket, nothing, *["-"] * 6, outcome.place.source.value]
     default_us = default.time_us if default else None
     return [
         bucket,
@@ -126,6 +131,8 @@ def _row(outcome: Outcome) -> list[str]:
 def _remarks(outcome: Outcome) -> list[str]:
     """Failures, ties, a title not won, the speed of a replay."""
     lines, where = [], f"{outcome.place.problem.label} {outcome.place.bucket}"
+    if outcome.skipped is not None:
+        return [f"{where}: skipped, {outcome.skipped}"]
     counts = Counter(record.status.value for record in outcome.records)
     failures = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
     if failures:
@@ -185,6 +192,7 @@ def _place_document(outcome: Outcome) -> dict[str, Any]:
         "default": _trial_document(verdict.default),
         "ties": [tie.config for tie in verdict.ties],
         "stored": outcome.stored,
+        "skipped": outcome.skipped,
     }
     if outcome.optimum_us is not None:
         found["optimum_us"] = outcome.optimum_us
