@@ -12,7 +12,8 @@ from search_spaces.problem import Numerics, Problem
 from search_spaces.space import SearchSpace
 
 MAX_REGISTERS = 255  # per thread, every architecture since Kepler
-ADDRESSING_REGISTERS = 30  # pointers, loop counters, predicates: read off compiled variants
+ADDRESSING_REGISTERS = 32  # pointers, loop counters, predicates: read off compiled variants
+PROMOTION_REGISTERS = 36  # fp16 sums on their way to fp32
 SHORTEST_SPLIT = 4  # k-tiles; below that a split is all prologue
 
 # The order lets constraints bite early: what only the launch needs comes last.
@@ -117,14 +118,18 @@ def smem_bytes(c: Any) -> int:
 
 
 def register_estimate(c: Any) -> int:
-    """Registers of a thread: accumulators, MMA fragments, staged loads, addressing."""
+    """Registers of a thread: accumulators, MMA fragments, staged loads, addressing.
+
+    The epilogue, where all sums are fp32, can need more than the main loop.
+    """
     m, n = c.tile_m // c.warps_m, c.tile_n // c.warps_n
     threads = 32 * c.warps_m * c.warps_n * c.warps_k
-    f32 = m * n // 32 if c.acc != "f16" else 0
-    f16 = m * n // 64 if c.acc != "f32" else 0
+    f32, f16 = m * n // 32, m * n // 64
+    sums = {"f32": f32, "f16": f16}.get(c.acc, f32 + f16 + PROMOTION_REGISTERS)
     fragments = c.fragments * (m + n) * c.k_step // 64
     staged = (c.tile_m + c.tile_n) * c.tile_k // threads // 2
-    return int(f32 + f16 + fragments + staged + ADDRESSING_REGISTERS)
+    epilogue = f32 + (f16 if c.acc == "f16" else 0)
+    return int(max(sums + fragments + staged, epilogue) + ADDRESSING_REGISTERS)
 
 
 def _registers(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:

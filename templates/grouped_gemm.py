@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search_spaces.grouped_gemm import GroupedGemmConfig
@@ -35,18 +36,22 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
     Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
     """
     key = config.compile_key
-    block = _environment().get_template("grouped_gemm.cu.jinja").render(
-        n=problem.n,
-        k=problem.k,
-        config=key,
-        layouts=tile_layouts(key),
-        swizzle=swizzle(key.smem),
-        xor=not key.smem.startswith("pad"),
-        steps=key.tile_k // key.warps_k // key.k_step,
-        promote_steps=key.promote_every * 16 // key.k_step,
-        accumulate=_ACCUMULATE.get(key.acc, "kPromoted"),
-        cache=_CACHE[key.cache],
-        entry="{entry}",
+    block = (
+        _environment()
+        .get_template("grouped_gemm.cu.jinja")
+        .render(
+            n=problem.n,
+            k=problem.k,
+            config=key,
+            layouts=tile_layouts(key),
+            swizzle=swizzle(key.smem),
+            xor=key.smem.startswith("sw"),
+            steps=key.tile_k // key.warps_k // key.k_step,
+            promote_steps=key.promote_every * 16 // key.k_step,
+            accumulate=_ACCUMULATE.get(key.acc, "kPromoted"),
+            cache=_CACHE[key.cache],
+            entry="{entry}",
+        )
     )
     entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
     return Variant(
@@ -62,12 +67,21 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
 
 @dataclass(frozen=True)
 class LaunchShape:
-    """What a launch needs besides pointers: ``counters`` is a number of int32."""
+    """What a launch needs besides pointers to A, B, C, offsets, workspace and counters.
+
+    ``counters`` is a number of int32, zero before and after. ``scalars`` follow the pointers in
+    the kernel's parameter list: experts, m_tiles, group_m, split_k.
+    """
 
     grid: tuple[int, int, int]
-    m_tiles: int
     workspace_bytes: int
     counters: int
+    scalars: tuple[np.int32, np.int32, np.int32, np.int32]
+
+    @property
+    def m_tiles(self) -> int:
+        """Upper bound of the tiles along M over all experts."""
+        return int(self.scalars[1])
 
 
 def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
@@ -82,7 +96,12 @@ def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> Laun
     split = config.split_k > 1
     return LaunchShape(
         grid=(tiles, config.split_k, 1),
-        m_tiles=m_tiles,
         workspace_bytes=4 * tiles * config.split_k * config.tile_m * config.tile_n * split,
         counters=tiles * split,
+        scalars=(
+            np.int32(problem.experts),
+            np.int32(m_tiles),
+            np.int32(config.group_m),
+            np.int32(config.split_k),
+        ),
     )

@@ -1,21 +1,18 @@
-"""The compile worker: a child process that answers batches until its parent goes away.
+"""The parent's end of a compile worker, a child process that answers batches.
 
 NVRTC keeps its state per process and a crash in it takes the process along; so every compile runs
-in a child, which a dead one's successor replaces. ``python -m templates.worker FD ROOT`` is the
-child's own command: unlike multiprocessing's spawn it does not import the caller's main module.
+in a child, which a dead one's successor replaces. The child has a main module of its own: unlike
+multiprocessing's spawn it does not import the caller's.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +20,7 @@ from search_spaces.errors import UserError
 from templates.built import BuildError, Built, Target
 from templates.variant import Variant
 
+CHILD = "templates.worker_main"
 Reply: TypeAlias = "list[Built | BuildError] | UserError"
 
 
@@ -39,7 +37,7 @@ class CompileWorker:
         # stdout is the linker library's to chatter into; what matters comes through the pipe.
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(cache_root)],
+                [sys.executable, "-m", CHILD, str(theirs.fileno()), str(cache_root)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -67,36 +65,3 @@ def _ending(status: int) -> str:
     if status < 0:
         return f"the compiler's process was ended by {signal.Signals(-status).name}"
     return f"the compiler's process ended with status {status}"
-
-
-def _serve(link: Connection, cache_root: Path) -> None:
-    # Imported here, in the child alone: the parent has no use for them.
-    from templates.build import build_batch
-    from templates.cache import KernelCache
-
-    cache = KernelCache(cache_root)
-    while True:
-        try:
-            variants, target = link.recv()
-        except EOFError:
-            return
-        reply: Reply
-        try:
-            reply = build_batch(cache, variants, target)
-        except UserError as error:
-            reply = error
-        link.send(reply)
-
-
-def _end_with_parent(descriptor: int) -> None:
-    """Leave at once when the other end closes, in the middle of a compile as well."""
-    watch = select.poll()
-    watch.register(descriptor, 0)  # a hang-up is reported unasked
-    watch.poll()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    _descriptor = int(sys.argv[1])
-    threading.Thread(target=_end_with_parent, args=(_descriptor,), daemon=True).start()
-    _serve(Connection(_descriptor), Path(sys.argv[2]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from templates.grouped_gemm import launch_shape
@@ -28,12 +27,7 @@ class BoundKernel:
         self._tensors = (
             inputs.a, inputs.b, inputs.c, inputs.offsets, workspace, self._counters,
         )  # fmt: skip
-        config = job.config
-        scalars = (inputs.problem.experts, shape.m_tiles, config.group_m, config.split_k)
-        self._arguments = (
-            *(tensor.data_ptr() for tensor in self._tensors),
-            *(np.int32(scalar) for scalar in scalars),
-        )
+        self._arguments = (*(tensor.data_ptr() for tensor in self._tensors), *shape.scalars)
 
     def __call__(self) -> None:
         stream = torch.cuda.current_stream().cuda_stream

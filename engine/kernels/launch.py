@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.kernels.loader import LoadedKernel, launch_scalars
+from engine.kernels.loader import LoadedKernel
 from search_spaces import GroupedGemmConfig, Problem
 from templates import launch_shape
 
@@ -52,7 +52,7 @@ class Launch:
         shape = launch_shape(problem, config, rows)
         self._grid = shape.grid
         self._scratch = (shape.workspace_bytes, shape.counters) if shape.counters else None
-        self._scalars = launch_scalars(problem, config, rows)
+        self._scalars = shape.scalars
         self._launch = loaded.kernel.launch
         self._lock = loaded.lock
         self._counters = counters

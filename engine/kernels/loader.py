@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-import numpy as np
 import torch
 
 from search_spaces import GpuSpec, GroupedGemmConfig, Problem, UserError
@@ -82,14 +81,6 @@ class KernelLoader:
         kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
         offsets = torch.zeros(problem.experts + 1, dtype=torch.int32, device="cuda")
         stream = torch.cuda.current_stream().cuda_stream
-        scalars = launch_scalars(problem, config, rows=1)
+        scalars = launch_shape(problem, config, rows=1).scalars
         kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, *scalars), stream)
         return LoadedKernel(kernel)
-
-
-def launch_scalars(problem: Problem, config: GroupedGemmConfig, rows: int) -> tuple[np.int32, ...]:
-    """The parameters after the pointers: experts, m_tiles, group_m, split_k."""
-    m_tiles = launch_shape(problem, config, rows).m_tiles
-    return tuple(
-        np.int32(value) for value in (problem.experts, m_tiles, config.group_m, config.split_k)
-    )

@@ -30,7 +30,7 @@ struct Fragment {
   CUTE_DEVICE Fragment() : base(typename V::Swz{}(typename O::Thread{}(int(threadIdx.x)))) {}
 
   // Where k offset k (a multiple of 8) lies: a swizzle is linear over XOR and the k bits of base
-  // below a warp's slice are zero; padded rows have no such bits, but also nothing to permute.
+  // below a warp's slice are zero. Without a swizzle k offsets are immediates.
   CUTE_DEVICE int at(int k) const { return V::kXor ? base ^ typename V::Swz{}(k) : base + k; }
 
   CUTE_DEVICE void load(half_t const* tile, int step, int buffer) {
@@ -46,6 +46,10 @@ struct Fragment {
       }
     }
   }
+
+  // Keeps the compiler from computing the swizzled address of every k-step once for all k-tiles:
+  // with a single stage they do not change, and holding them all makes the main loop spill.
+  CUTE_DEVICE void forget_addresses() { asm volatile("" : "+r"(base)); }
 
   CUTE_DEVICE auto view(int buffer) { return make_tensor(&registers(0, buffer), View{}); }
 };

@@ -122,6 +122,8 @@ struct Mainloop {
     for (int tile = 0; tile < tiles; ++tile) {
       store(0);
       __syncthreads();
+      x.forget_addresses();
+      y.forget_addresses();
       fetch(tile + 1 < tiles);
       if constexpr (V::kFragments == 2) load(0, 0);
       CUTE_UNROLL
