@@ -57,7 +57,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def test_results_come_in_order_and_equal_a_build_without_pool(cache: KernelCache) -> None:
+def test_results_come_in_order_and_equal_a_build_without_pool(
+    cache: KernelCache, capfd: pytest.CaptureFixture[str]
+) -> None:
     variants = [scale(f"lm_{i}", i) for i in range(11)] + [chatty("lm_c", 1), broken("lm_b")]
     with CompilePool(workers=2, cache=cache) as pool:
         results = pool.build(variants, BOTH)
@@ -65,6 +67,7 @@ def test_results_come_in_order_and_equal_a_build_without_pool(cache: KernelCache
     expected = compile_batch(variants[:-1], BOTH)
     assert results[:-1] == expected
     assert isinstance(results[-1], BuildError) and "undeclared" in results[-1].log
+    assert capfd.readouterr() == ("", ""), "workers keep the terminal clean"
 
 
 def test_what_is_cached_starts_no_worker(pool: CompilePool) -> None:
