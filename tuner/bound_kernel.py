@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 
@@ -27,7 +28,8 @@ class BoundKernel:
         self._tensors = (
             inputs.a, inputs.b, inputs.c, inputs.offsets, workspace, self._counters,
         )  # fmt: skip
-        self._arguments = (*(tensor.data_ptr() for tensor in self._tensors), *shape.scalars)
+        pointers = [tensor.data_ptr() for tensor in self._tensors]
+        self._arguments: tuple[SupportsIndex, ...] = (*pointers, *shape.scalars)
 
     def __call__(self) -> None:
         stream = torch.cuda.current_stream().cuda_stream

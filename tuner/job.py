@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 from search_spaces.bucket import Bucket
 from search_spaces.problem import Problem
-from tuner.backends.base import Fidelity, Measurement
+from templates.built import Target
+from templates.cache import KernelCache
+from tuner.backends.base import Candidate, Fidelity, Measurement
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,13 @@ class Job:
     cubin: Path
     threads: int
     smem_bytes: int
+
+
+def job_of(candidate: Candidate, target: Target, cache: KernelCache) -> Job:
+    """The candidate as a measurer wants it: for the last of the target's architectures."""
+    variant = candidate.built.variant
+    cubin = cache.cubin_path(variant, target.ptx_arch, target.archs[-1])
+    return Job(candidate.config, variant.entry, cubin, variant.threads, variant.smem_bytes)
 
 
 @dataclass(frozen=True)

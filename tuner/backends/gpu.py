@@ -13,7 +13,7 @@ from templates.cache import KernelCache
 from templates.device import device_uuid
 from tuner.backends.base import Candidate, Fidelity, Measurement
 from tuner.crew import Crew
-from tuner.job import Job, Setting
+from tuner.job import Setting, job_of
 from tuning_db.records import Source
 
 MEASURER = "tuner.measurer:GpuMeasurer"
@@ -54,10 +54,3 @@ class GpuBackend:
     def close(self) -> None:
         """Ends the processes, in the middle of a measurement too."""
         self._crew.close()
-
-
-def job_of(candidate: Candidate, target: Target, cache: KernelCache) -> Job:
-    """The candidate as a measurer wants it: for the last of the target's architectures."""
-    variant = candidate.built.variant
-    cubin = cache.cubin_path(variant, target.ptx_arch, target.archs[-1])
-    return Job(candidate.config, variant.entry, cubin, variant.threads, variant.smem_bytes)

@@ -1,0 +1,39 @@
+"""Figures: what a time means, as FLOP/s, bytes/s and a share of the roofline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search_spaces.bucket import Bucket
+from search_spaces.gpu import GpuSpec
+from search_spaces.problem import Numerics, Problem
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a bucket of a problem asks of a GPU; ``floor_us`` is the roofline's time for it."""
+
+    flops: int
+    traffic: int
+    floor_us: float
+
+    @classmethod
+    def of(cls, problem: Problem, bucket: Bucket, gpu: GpuSpec) -> Work:
+        """How many experts are active does not depend on the seed that draws which."""
+        rows = bucket.histogram(problem, seed=0)
+        flops = problem.flops(sum(rows))
+        traffic = problem.traffic(sum(rows), sum(count > 0 for count in rows))
+        f16 = problem.numerics is not Numerics.FP32
+        return cls(flops, traffic, gpu.floor_us(flops, traffic, f16_accumulate=f16))
+
+    def tflops(self, time_us: float) -> float:
+        """1e12 FLOP/s."""
+        return self.flops / time_us / 1e6
+
+    def gbps(self, time_us: float) -> float:
+        """1e9 bytes/s of the traffic that no kernel can avoid."""
+        return self.traffic / time_us / 1e3
+
+    def roofline(self, time_us: float) -> float:
+        """Share of the roofline, 0..1."""
+        return self.floor_us / time_us

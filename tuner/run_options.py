@@ -1,0 +1,134 @@
+"""RunOptions: the command line of ``python -m tuner.run``, read and checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from search_spaces import space_for
+from search_spaces.bucket import Bucket, Skew
+from search_spaces.errors import UserError
+from search_spaces.models import LAYERS, load_model
+from search_spaces.problem import Numerics, Problem
+from search_spaces.shape import parse_shape
+
+VIEWS = ("source", "ptx", "sass")
+_EPILOG = """examples:
+  python -m tuner.run --config default --bucket 16
+  python -m tuner.run --config NAME --bucket 256 --model olmoe-1b-7b --layer down --json
+  python -m tuner.run --config NAME --bucket 16 --sass --gpu "RTX 2080 Ti"
+  ncu -k regex:lm_ -s 2 -c 1 python -m tuner.run --config NAME --bucket 16 --iterations 1
+     (the first launch is the one that is checked, the second warms up)
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user asked for. ``view`` is "source", "ptx" or "sass"; None: verify and time.
+
+    ``gpu`` names a card that is not here; ``iterations`` None lets the time decide.
+    """
+
+    problem: Problem
+    config: str
+    bucket: Bucket
+    view: str | None
+    gpu: str | None
+    device: int
+    seed: int | None
+    iterations: int | None
+    json: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as every other bad input is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse_run_options(argv: Sequence[str]) -> RunOptions:
+    """Read the command line. Raises UserError for unknown flags, names and bad numbers."""
+    given = _parser().parse_args(argv)
+    view = next((name for name in VIEWS if getattr(given, name)), None)
+    if view is None and given.gpu is not None:
+        raise UserError("--gpu names a card that is not here: add --source, --ptx or --sass")
+    if view is not None and given.json:
+        raise UserError(f"--json goes with a time, --{view} is printed as it is")
+    return RunOptions(
+        problem=_problem(given),
+        config=given.config,
+        bucket=_bucket(given),
+        view=view,
+        gpu=given.gpu,
+        device=given.device,
+        seed=_at_least("--seed", given.seed, 0),
+        iterations=_at_least("--iterations", given.iterations, 1),
+        json=given.json,
+    )
+
+
+def _problem(given: argparse.Namespace) -> Problem:
+    space_for(given.op)  # an unknown op is the first thing to tell
+    try:
+        numerics = Numerics(given.numerics)
+    except ValueError:
+        names = ", ".join(n.value for n in Numerics)
+        raise UserError(f"unknown numerics '{given.numerics}': choose one of {names}") from None
+    if given.shape is None:
+        return load_model(given.model).problem(given.layer or LAYERS[0], numerics)
+    if given.layer is not None:
+        raise UserError("--layer goes with --model: a --shape is one layer already")
+    return parse_shape(given.shape, op=given.op, numerics=numerics)
+
+
+def _bucket(given: argparse.Namespace) -> Bucket:
+    bucket = Bucket.parse(given.bucket)
+    if given.skew is None:
+        return bucket
+    if "@" in given.bucket:
+        raise UserError(f"--skew {given.skew}: --bucket {given.bucket} has a skew already")
+    return replace(bucket, skew=Skew.parse(given.skew))
+
+
+def _at_least(flag: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise UserError(f"{flag} {value}: must be at least {least}")
+    return value
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m tuner.run",
+        description="Render, build, verify and time one config.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--op", default="grouped_gemm", help="default: %(default)s")
+    add("--config", required=True, metavar="NAME", help="a config's name, or default")
+    add("--bucket", required=True, metavar="N", help="tokens per expert, e.g. 16")
+    add("--skew", metavar="uniform|zipf:X", help="how unevenly tokens fall on experts")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--model", metavar="NAME|DIR", default="mixtral-8x7b", help="default: %(default)s"
+    )
+    what.add_argument("--shape", metavar="E=8,N=28672,K=4096,top_k=2", help="a shape of your own")
+    add("--layer", metavar="|".join(LAYERS), help=f"default: {LAYERS[0]}")
+    add(
+        "--numerics", metavar="|".join(n.value for n in Numerics),
+        default=Numerics.PROMOTED.value, help="default: %(default)s",
+    )  # fmt: skip
+    view = parser.add_mutually_exclusive_group()
+    view.add_argument("--source", action="store_true", help="print the CUDA source; no GPU needed")
+    view.add_argument("--ptx", action="store_true", help="print the PTX; no GPU needed")
+    view.add_argument("--sass", action="store_true", help="print the machine code; no GPU needed")
+    add("--gpu", metavar="NAME", help="with those three: the card to build for")
+    add("--device", type=int, default=0, metavar="N", help="CUDA device (default: %(default)s)")
+    add("--seed", type=int, help="of the inputs (default: a fresh one, printed)")
+    add("--iterations", type=int, metavar="N", help="timed launches (default: about 0.2 s of them)")
+    add("--json", action="store_true", help="one JSON document on stdout")
+    return parser
