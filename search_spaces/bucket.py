@@ -68,12 +68,12 @@ class Bucket:
     @classmethod
     def parse(cls, text: str) -> Bucket:
         """Read ``16@uniform`` or plain ``16`` (uniform)."""
-        size, _, skew = text.partition("@")
+        size, at, skew = text.partition("@")
         try:
             tokens = float(size)
         except ValueError:
             raise UserError(f"bucket '{text}': expected tokens per expert, e.g. 16") from None
-        return cls(tokens, Skew.parse(skew or "uniform"))
+        return cls(tokens, Skew.parse(skew if at else "uniform"))
 
     def tokens(self, problem: Problem) -> int:
         """T, the tokens before top-k, at least one."""

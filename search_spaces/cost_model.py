@@ -9,7 +9,7 @@ fitted to few measurements (docs/design.md): trust the order of configs, not the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from search_spaces.gpu import GpuSpec
@@ -46,8 +46,7 @@ class Prediction:
     CTAs spend outside their main loops. ``occupancy`` counts CTAs per SM, ``waves`` how often
     these fill the GPU, ``useful`` is the share of multiplied tile elements that exist,
     ``bank_conflicts`` the extra shared-memory wavefronts per needed one in the worst access.
-    ``limiter`` is the resource with the largest time, or ``latency`` when chains bound more than
-    half of the total.
+    ``limiter`` is the resource with the largest time, or ``latency`` when chains bound the total.
     """
 
     total_us: float
@@ -67,12 +66,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _TileCost:
-    """Clocks of one k-tile of one CTA: what its SM's units are busy for, and its own chain."""
+    """Clocks of one k-tile of one CTA: what its SM's units are busy for, and what it waits for.
+
+    ``serial`` is a warp's way through its own MMAs, ``handover`` the store and the barrier between
+    two tiles; the load of the next tile hides behind the former only.
+    """
 
     tensor: float
     shared: float
     issue: float
-    chain: float
+    serial: float
+    handover: float
     conflicts: float
 
 
@@ -121,9 +125,8 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
     exposed = LDMATRIX_CLK * (steps if c.fragments == 1 else 1)
     serial = tensor * max(1.0, SUBPARTITIONS / warps) + exposed
     barriers = BARRIER_CLK * (2 if c.stages == 1 else 1)
-    store = stored / gpu.smem_bytes_per_clk
-    chain = max(serial, DRAM_LATENCY_US * gpu.clock_mhz) + store + barriers
-    return _TileCost(tensor, shared, issue, chain, bad.worst)
+    handover = stored / gpu.smem_bytes_per_clk + barriers
+    return _TileCost(tensor, shared, issue, serial, handover, bad.worst)
 
 
 def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec, l2_clk: float) -> float:
@@ -157,31 +160,26 @@ def _norm(values: Sequence[float], p: float) -> float:
     return largest * sum((v / largest) ** p for v in values) ** (1 / p) if largest else 0.0
 
 
-@dataclass
-class _Clock:
-    """Clocks of a launch, wave by wave: all of them, and each unit's own."""
+def _chain_clk(
+    c: GroupedGemmConfig,
+    gpu: GpuSpec,
+    grid: TileGrid,
+    tile: _TileCost,
+    dram_bytes: float,
+    fits: int,
+) -> float:
+    """Shortest time of all waves when every SM waits for one CTA's loads, MMAs and barriers.
 
-    total: float = 0.0
-    waiting: float = 0.0  # of the total, while units wait for a chain
-    chained: float = 0.0  # of the total, in waves that a chain bounds
-    units: dict[str, float] = field(default_factory=dict)
-
-    def wave(self, loops: float, units: dict[str, float], overlap: float, chain: float) -> None:
-        """``loops`` k-tiles of a wave, each of which costs ``units``."""
-        busy = _norm(list(units.values()), overlap)
-        self.total += loops * max(busy, chain)
-        if chain > busy:
-            self.waiting += loops * (chain - busy)
-            self.chained += loops * chain
-        for name, value in units.items():
-            self.units[name] = self.units.get(name, 0.0) + loops * value
-
-
-def _waves(ctas: int, fits: int, sms: int) -> list[tuple[int, int, int]]:
-    """(waves, CTAs per SM, CTAs in each wave): the full ones, then what is left."""
-    full, rest = divmod(ctas, fits * sms)
-    waves = [(full, fits, fits * sms), (1, -(-rest // sms), rest)]
-    return [wave for wave in waves if wave[0] and wave[2]]
+    One tile per CTA is on its way at a time. Loads that another CTA has made before come from L2;
+    as many waves pay the latency of device memory as it takes to read ``dram_bytes`` at that rate.
+    """
+    at_once = min(grid.ctas, fits * gpu.sms)
+    waves = -(-grid.ctas // at_once)
+    wave_bytes = at_once * grid.iterations * 2.0 * c.tile_n * c.tile_k
+    missed = min(float(waves), dram_bytes / wave_bytes)
+    base = max(tile.serial, L2_LATENCY_US * gpu.clock_mhz)
+    longer = max(0.0, DRAM_LATENCY_US * gpu.clock_mhz - base)
+    return grid.iterations * (waves * (base + tile.handover) + missed * longer)
 
 
 def predict(
@@ -195,35 +193,36 @@ def predict(
     tile = _tile_cost(config, gpu)
     l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
     dram_clk = DRAM_SUSTAINED * gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
-    moved = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, fits * gpu.sms))
-    k_tiles = grid.ctas * grid.iterations
-    clock, waves = _Clock(), _waves(grid.ctas, fits, gpu.sms)
-    for count, resident, ctas in waves:
-        idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
-        units = {
-            "tensor": resident * tile.tensor * idle,
-            "shared": resident * tile.shared,
-            "l2": resident * moved.l2 / k_tiles / l2_clk,
-            "dram": ctas * moved.dram / k_tiles / dram_clk,
-            "issue": resident * tile.issue * idle,
-        }
-        clock.wave(count * grid.iterations, units, _overlap(config, resident), tile.chain)
+    slots = fits * gpu.sms
+    moved = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, slots))
+    resident = min(fits, -(-grid.ctas // gpu.sms))
+    busiest = grid.ctas // slots * fits + -(-(grid.ctas % slots) // gpu.sms)  # CTAs of one SM
+    idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
+    k_tiles = busiest * grid.iterations
+    clk = {
+        "tensor": k_tiles * tile.tensor * idle,
+        "shared": k_tiles * tile.shared,
+        "issue": k_tiles * tile.issue * idle,
+        "l2": moved.l2 / (l2_clk * min(grid.ctas, gpu.sms)),
+        "dram": moved.dram / dram_clk,
+    }
+    busy = _norm(list(clk.values()), _overlap(config, resident))
+    chain = _chain_clk(config, gpu, grid, tile, moved.dram, fits)
     # Later waves start while other CTAs of their SM still compute.
-    later = sum(count for count, _, _ in waves) - 1
-    outside = _overhead_clk(problem, config, gpu, l2_clk) * (1 + later / fits)
-    us = {f"{name}_us": value / gpu.clock_mhz for name, value in clock.units.items()}
-    us["overhead_us"] = outside / gpu.clock_mhz + LAUNCH_US
-    total_us = clock.total / gpu.clock_mhz + us["overhead_us"]
-    largest = max(us, key=us.__getitem__).removesuffix("_us")
+    exposed = 1 + (-(-grid.ctas // slots) - 1) / fits
+    clk["overhead"] = _overhead_clk(problem, config, gpu, l2_clk) * exposed
+    clk["latency"] = max(0.0, chain - busy)
+    us = {f"{name}_us": value / gpu.clock_mhz for name, value in clk.items()}
+    us["overhead_us"] += LAUNCH_US
+    largest = max((name for name in us if name != "latency_us"), key=us.__getitem__)
     return Prediction(
-        total_us=total_us,
+        total_us=max(busy, chain) / gpu.clock_mhz + us["overhead_us"],
         **us,
-        latency_us=clock.waiting / gpu.clock_mhz,
         occupancy=fits,
-        waves=grid.ctas / (fits * gpu.sms),
+        waves=grid.ctas / slots,
         useful=grid.rows * problem.n / grid.outputs(config),
         bank_conflicts=tile.conflicts,
-        limiter="latency" if 2 * clock.chained > total_us * gpu.clock_mhz else largest,
+        limiter="latency" if chain > max(busy, clk["overhead"]) else largest.removesuffix("_us"),
     )
 
 

@@ -14,8 +14,12 @@ from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from search_spaces.problem import Problem
 from search_spaces.space import SpaceView
 
-EXPLORE = 0.5  # share of the samples drawn at random; the rest climbs from the best of them
-PARENTS = 24  # configs whose neighbours are looked at in one generation
+EXPLORE = 0.4  # share of the samples drawn at random; the rest descends from the best of them
+PARENTS = 24
+CHILDREN = 96  # of one generation
+FOREIGN = 0.3  # share of its parameters that a child has from its second parent
+MUTATIONS = 2  # parameters of a child that are drawn anew, at most
+PATIENCE = 50  # invalid or known children in a row for each wanted: the space is used up
 PER_FAMILY = 3  # ranked configs that may share tiles, warps and operand order
 HISTOGRAM_SEED = 0  # the same routing for every config, so that they differ by themselves only
 
@@ -54,7 +58,7 @@ def rank(
 ) -> list[Any]:
     """Up to ``limit`` promising configs, best prediction first, no two of the same machine code.
 
-    Scores ``samples`` configs: random ones, then neighbours of the best, generation by generation.
+    Scores ``samples`` configs: random ones, then children of the best, generation by generation.
     Of configs that the model cannot tell apart one is kept, and of one tile shape a few, so that
     whoever measures the list learns something from every entry. Raises UserError when no config
     is valid.
@@ -65,22 +69,32 @@ def rank(
     ranking.add(view.default())
     for _ in range(int(samples * EXPLORE)):
         ranking.add(view.sample(rng))
-    _climb(view, ranking, samples)
+    while len(ranking.times) < samples and _generation(view, ranking, rng):
+        pass
     return list(_diverse(ranking, limit))
 
 
-def _climb(view: SpaceView, ranking: Ranking, samples: int) -> None:
-    expanded: set[Any] = set()
-    while True:
-        parents = [c for c in ranking.best()[: 2 * PARENTS] if c not in expanded][:PARENTS]
-        if not parents:
-            return
-        for parent in parents:
-            expanded.add(parent)
-            for neighbour in view.neighbours(parent):
-                ranking.add(neighbour)
-            if len(ranking.times) >= samples:
-                return
+def _generation(view: SpaceView, ranking: Ranking, rng: random.Random) -> bool:
+    """Score children of the best configs so far; False when hardly any new one was found."""
+    parents = list(_diverse(ranking, PARENTS))
+    before = len(ranking.times)
+    for _ in range(CHILDREN * PATIENCE):
+        child = _child(view, rng.choice(parents), rng.choice(parents), rng)
+        if child not in ranking.times and not view.explain(child):
+            ranking.add(child)
+            if len(ranking.times) == before + CHILDREN:
+                return True
+    return False
+
+
+def _child(view: SpaceView, mother: Any, father: Any, rng: random.Random) -> Any:
+    parameters = view.space.parameters
+    values = {
+        p.name: getattr(father if rng.random() < FOREIGN else mother, p.name) for p in parameters
+    }
+    for parameter in rng.sample(parameters, rng.randint(0, MUTATIONS)):
+        values[parameter.name] = rng.choice(parameter.values)
+    return view.space.config_type(**values)
 
 
 def _diverse(ranking: Ranking, limit: int) -> Iterator[Any]:

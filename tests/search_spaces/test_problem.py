@@ -1,0 +1,100 @@
+"""Problem: its key, its arithmetic and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces import Numerics, Problem, UserError
+
+KEY = "grouped_gemm/E8.N28672.K4096.top2.f16.promoted"
+NAME = "grouped_gemm/mixtral-8x7b/gate_up/E8.N28672.K4096.top2.f16.promoted"
+
+
+def test_key_and_name_read_as_documented() -> None:
+    problem = Problem("grouped_gemm", 8, 28672, 4096, 2, label="mixtral-8x7b/gate_up")
+    assert problem.key == KEY
+    assert str(problem) == NAME
+    assert Problem.parse(KEY) == Problem.parse(NAME) == problem
+    assert Problem.parse(NAME).label == "mixtral-8x7b/gate_up"
+
+
+def test_label_is_no_part_of_identity() -> None:
+    one = Problem("grouped_gemm", 8, 64, 64, 2, label="one")
+    other = Problem("grouped_gemm", 8, 64, 64, 2, label="other")
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Problem("grouped_gemm", 8, 64, 64, 2, numerics=Numerics.FP32)
+
+
+@given(
+    op=st.sampled_from(["grouped_gemm", "int4_gemm"]),
+    experts=st.integers(1, 512),
+    n=st.integers(1, 4096).map(lambda i: 8 * i),
+    k=st.integers(1, 4096).map(lambda i: 8 * i),
+    numerics=st.sampled_from(list(Numerics)),
+    group=st.none() | st.integers(1, 1024),
+    epilogue=st.sampled_from(["plain", "swiglu"]),
+    label=st.sampled_from(["custom", "olmoe-1b-7b/down", "a b.c/E8/gate_up"]),
+    data=st.data(),
+)
+def test_key_and_name_round_trip(
+    op: str,
+    experts: int,
+    n: int,
+    k: int,
+    numerics: Numerics,
+    group: int | None,
+    epilogue: str,
+    label: str,
+    data: st.DataObject,
+) -> None:
+    top_k = data.draw(st.integers(1, experts))
+    problem = Problem(op, experts, n, k, top_k, "f16", numerics, group, epilogue, label)
+    assert Problem.parse(problem.key) == problem
+    again = Problem.parse(str(problem))
+    assert (again, again.label) == (problem, label)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0, 64, 64, 1), ["E=0", "at least 1"]),
+        ((8, 0, 64, 1), ["N=0"]),
+        ((8, 64, -8, 1), ["K=-8"]),
+        ((8, 60, 64, 1), ["N=60", "multiple of 8", "64"]),
+        ((8, 64, 4100, 1), ["K=4100", "multiple of 8", "4104"]),
+        ((8, 64, 64, 0), ["top_k=0", "1..E=8"]),
+        ((8, 64, 64, 9), ["top_k=9", "1..E=8"]),
+    ],
+)
+def test_bad_sizes_are_named(values: tuple[int, int, int, int], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        Problem("grouped_gemm", *values)
+    assert all(word in str(error.value) for word in words)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "grouped_gemm",
+        "grouped_gemm/E8.N28672.K4096",
+        "grouped_gemm/E8.N28672.K4096.top2.f16.quick",
+        "grouped_gemm/E8.N28672.K4096.top2.f16.promoted.",
+        "grouped_gemm/Ex.N28672.K4096.top2.f16.promoted",
+    ],
+)
+def test_text_that_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="no problem key"):
+        Problem.parse(text)
+
+
+def test_flops_and_bytes_by_hand() -> None:
+    problem = Problem("grouped_gemm", experts=4, n=16, k=32, top_k=2)
+    assert problem.flops(rows=10) == sum(2 for _ in range(10) for _ in range(16) for _ in range(32))
+    assert problem.expert_bytes == 16 * 32 * 2
+    # three experts' weights, ten rows of A and of C, two bytes each
+    assert problem.traffic(rows=10, active_experts=3) == 3 * 1024 + 10 * 32 * 2 + 10 * 16 * 2
