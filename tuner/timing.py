@@ -25,7 +25,7 @@ import torch
 
 from tuner.card import Card, CardState
 
-Launch = Callable[[], None]
+Launch = Callable[[], object]  # queues work on torch's current stream
 
 _QUEUED_STEPS = 120  # times 6 queue entries a step: the driver's queue holds 1024
 _SLEEP_CLOCK_HZ = 2e9  # at a lower clock the sleep is longer than needed, never shorter
