@@ -128,8 +128,9 @@ def register_estimate(c: Any) -> int:
     sums = {"f32": f32, "f16": f16}.get(c.acc, f32 + f16 + PROMOTION_REGISTERS)
     fragments = c.fragments * (m + n) * c.k_step // 64
     staged = (c.tile_m + c.tile_n) * c.tile_k // threads // 2
+    k_addresses = c.tile_k // c.warps_k // 8
     epilogue = f32 + (f16 if c.acc == "f16" else 0)
-    return int(max(sums + fragments + staged, epilogue) + ADDRESSING_REGISTERS)
+    return int(max(sums + fragments + staged + k_addresses, epilogue) + ADDRESSING_REGISTERS)
 
 
 def _registers(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:

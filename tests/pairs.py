@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,13 +18,16 @@ def pairs_of(config: Any, names: Sequence[str]) -> set[Pair]:
     return set(combinations(values, 2))
 
 
-def covering(view: SpaceView, names: Sequence[str], seed: int, draws: int) -> list[Any]:
-    """Greedy cover: of ``draws`` random configs, those that show a pair none before has shown.
-
-    Later configs are dropped again where the rest already shows all their pairs.
-    """
+def covering(
+    view: SpaceView,
+    names: Sequence[str],
+    seed: int,
+    draws: int,
+    keep: Callable[[Any], bool] = lambda config: True,
+) -> list[Any]:
+    """Greedy cover of all pairs that ``draws`` random configs show, of those ``keep`` accepts."""
     rng = random.Random(seed)
-    pool = [view.sample(rng) for _ in range(draws)]
+    pool = [config for config in (view.sample(rng) for _ in range(draws)) if keep(config)]
     wanted = set().union(*(pairs_of(config, names) for config in pool))
     chosen = []
     while wanted:
