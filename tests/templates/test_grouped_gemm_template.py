@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from search_spaces import GROUPED_GEMM, GroupedGemmConfig, Numerics, Problem, find_gpu
+from search_spaces import GroupedGemmConfig, Numerics, Problem, find_gpu, space_for
 from search_spaces.grouped_gemm_space import register_estimate
 from templates import Built, CompilePool, Target, launch_shape, render
 from tests.pairs import covering
 
+SPACE = space_for("grouped_gemm")
 CARD = find_gpu("RTX 2080 Ti")
 MIXTRAL = Problem("grouped_gemm", 8, 28672, 4096, 2, numerics=Numerics.FP16)
 RAGGED = Problem("grouped_gemm", 5, 520, 1000, 2, numerics=Numerics.FP16)
@@ -46,7 +48,7 @@ def build(pool: CompilePool, problem: Problem, configs: list[GroupedGemmConfig])
 def test_every_class_of_variants_compiles_and_spills_nothing(
     problem: Problem, pool: CompilePool
 ) -> None:
-    view = GROUPED_GEMM.view(problem, CARD)
+    view = SPACE.view(problem, CARD)
     configs = covering(view, BRANCHES, seed=3, draws=900, keep=has_room)
     for config, built in zip(configs, build(pool, problem, configs), strict=True):
         report = built.binaries["sm_75"].resources
@@ -54,13 +56,13 @@ def test_every_class_of_variants_compiles_and_spills_nothing(
 
 
 def test_default_configs_compile_and_spill_nothing(pool: CompilePool) -> None:
-    [built] = build(pool, MIXTRAL, [GROUPED_GEMM.view(MIXTRAL, CARD).default()])
+    [built] = build(pool, MIXTRAL, [SPACE.view(MIXTRAL, CARD).default()])
     assert built.binaries["sm_75"].resources.spill_stores == 0
 
 
 def test_every_parameter_changes_the_machine_code_or_the_launch(pool: CompilePool) -> None:
-    view = GROUPED_GEMM.view(MIXTRAL, CARD)
-    changes = {
+    view = SPACE.view(MIXTRAL, CARD)
+    changes: dict[str, dict[str, Any]] = {
         "swap": {"swap": True, "tile_m": 16, "warps_m": 1},
         "tile_m": {"tile_m": 32},
         "warps_m": {"warps_m": 1},
@@ -76,16 +78,14 @@ def test_every_parameter_changes_the_machine_code_or_the_launch(pool: CompilePoo
         "stages": {"stages": 3},
         "cache": {"cache": "cs"},
     }
-    launched = {"split_k": {"split_k": 2}, "group_m": {"group_m": 4}}
-    assert {*changes, *launched} == {p.name for p in GROUPED_GEMM.parameters}
+    assert {*changes, "split_k", "group_m"} == {p.name for p in SPACE.parameters}
     configs = [BASE, *(replace(BASE, **change) for change in changes.values())]
     assert not [config for config in configs if view.explain(config)]
     codes = [re.sub(r"lm_\w+", "", built.ptx) for built in build(pool, MIXTRAL, configs)]
-    # swap moves three parameters at once, so it is compared with those two moved alone
     assert len(set(codes)) == len(codes)
-    split = replace(BASE, split_k=2)
-    assert render(MIXTRAL, split) == render(MIXTRAL, BASE)
-    assert launch_shape(MIXTRAL, split, 64).grid != launch_shape(MIXTRAL, BASE, 64).grid
+    for launched in (replace(BASE, split_k=2), replace(BASE, group_m=4)):
+        assert render(MIXTRAL, launched) == render(MIXTRAL, BASE)
+        assert launch_shape(MIXTRAL, launched, 64) != launch_shape(MIXTRAL, BASE, 64)
 
 
 def test_min_ctas_reaches_the_launch_bounds(pool: CompilePool) -> None:
