@@ -244,7 +244,7 @@ def raw(content: bytes) -> Callable[[Path, TuningDB], None]:
     ],
 )
 def test_a_foreign_or_broken_file_adds_nothing(
-    db: TuningDB,
+    sqlite_file: Path,
     colleague: TuningDB,
     tmp_path: Path,
     name: str,
@@ -252,11 +252,12 @@ def test_a_foreign_or_broken_file_adds_nothing(
     message: str,
 ) -> None:
     write(tmp_path / name, colleague)
-    with pytest.raises(UserError, match=message):
-        merge(db, tmp_path / name)
-    with db.engine.connect() as connection:
-        for table in ("run", "gpu", "problem", "trial", "winner"):
-            assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
+    with TuningDB.open(sqlite_file) as db:
+        with pytest.raises(UserError, match=message):
+            merge(db, tmp_path / name)
+        with db.engine.connect() as connection:
+            for table in ("run", "gpu", "problem", "trial", "winner"):
+                assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
 
 
 def test_a_missing_file_is_named(db: TuningDB, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from tests.tuning_db.samples import (
     trial,
 )
 from tuning_db import Source, TrialStatus, TuningDB
+from tuning_db.winners import decide
 
 # Written out: which source may take a winner's place (row) from which (column).
 MEASURED, REPLAYED, PREDICTED = Source.MEASURED, Source.REPLAYED, Source.PREDICTED
@@ -47,6 +51,25 @@ def test_a_winner_gives_way_to_no_weaker_source(db: TuningDB, new: Source, old: 
     assert winner is not None
     assert winner.trial.id == (second if allowed else first)
     assert len(db.winners("H100")) == 1
+
+
+def test_a_prediction_that_waited_for_a_measurement_still_loses(db: TuningDB, db_url: str) -> None:
+    """It found a predicted winner in place; by the time it may write, a measured one is there."""
+    run = begin(db)
+    first, second = (db.add_trial(trial(run, source=PREDICTED)) for _ in range(2))
+    measured = db.add_trial(trial(run))
+    db.set_winner(GATE_UP, SIXTEEN, "H100", first)
+    with TuningDB.open(db_url) as other, ThreadPoolExecutor() as pool:
+        with db.writing() as session:
+            decide(session, GATE_UP, SIXTEEN, "H100", measured)
+            session.flush()
+            waiting = pool.submit(other.set_winner, GATE_UP, SIXTEEN, "H100", second)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        assert not waiting.result(timeout=30)
+    winner = db.winner(GATE_UP, SIXTEEN, "H100")
+    assert winner is not None
+    assert winner.trial.id == measured
 
 
 def test_a_winner_set_twice_stays(db: TuningDB) -> None:
@@ -139,33 +162,54 @@ def default_us(db: TuningDB) -> float | None:
     return winner.default_us
 
 
-def test_the_default_that_counts_is_the_comparable_one(db: TuningDB) -> None:
-    """Each trial of the default added here is a better comparison than those before it."""
-    earlier, run = begin(db), begin(db)
-    db.gpu_id(replace(H100, uuid="GPU-2"))
-    best = db.add_trial(trial(run, is_finalist=True, config=OTHER))
-    db.set_winner(GATE_UP, SIXTEEN, "H100", best)
+def test_a_default_that_does_not_compare_is_none(db: TuningDB) -> None:
+    run = begin(db)
+    db.set_winner(GATE_UP, SIXTEEN, "H100", db.add_trial(trial(run, config=OTHER)))
+    for changes in (
+        {"source": PREDICTED},
+        {"status": TrialStatus.WRONG_RESULT},
+        {"bucket": SKEWED},
+        {"problem": DOWN},
+        {"gpu_name": "RTX 2080 Ti", "gpu_uuid": None},
+    ):
+        db.add_trial(trial(run, is_default=True, **changes))
     assert default_us(db) is None
 
-    def add(time_us: float, **changes: object) -> None:
-        run_id = changes.pop("run_id", run)
-        assert isinstance(run_id, int)
-        db.add_trial(trial(run_id, is_default=True, time_us=time_us, **changes))
 
-    add(900.0, source=PREDICTED)
-    add(901.0, status=TrialStatus.WRONG_RESULT)
-    add(902.0, bucket=SKEWED)
-    add(903.0, problem=DOWN)
-    assert default_us(db) is None  # nothing comparable yet
-    add(200.0, run_id=earlier)
-    assert default_us(db) == 200.0
-    add(201.0, gpu_uuid="GPU-2")
-    assert default_us(db) == 201.0  # the same run comes before the same card
-    add(202.0)
-    assert default_us(db) == 202.0
-    add(203.0, is_finalist=True)
-    assert default_us(db) == 203.0  # measured interleaved with the winner
-    add(204.0, is_finalist=True)
-    assert default_us(db) == 204.0  # the latest of equals
-    add(205.0, run_id=earlier, is_finalist=True)
-    assert default_us(db) == 204.0
+# Default trials by how well they compare with a finalist of this run on this card, best first.
+COMPARABLE = (
+    {"same_run": True, "is_finalist": True, "gpu_uuid": "GPU-1"},
+    {"same_run": True, "is_finalist": True, "gpu_uuid": "GPU-2"},
+    {"same_run": True, "is_finalist": False, "gpu_uuid": "GPU-1"},
+    {"same_run": True, "is_finalist": False, "gpu_uuid": "GPU-2"},
+    {"same_run": False, "is_finalist": True, "gpu_uuid": "GPU-1"},
+    {"same_run": False, "is_finalist": True, "gpu_uuid": "GPU-2"},
+    {"same_run": False, "is_finalist": False, "gpu_uuid": "GPU-1"},
+    {"same_run": False, "is_finalist": False, "gpu_uuid": "GPU-2"},
+)
+
+
+@pytest.mark.parametrize("better_comes_first", [True, False])
+@pytest.mark.parametrize(("better", "worse"), list(pairwise(COMPARABLE)))
+def test_the_default_that_compares_best_counts(
+    sqlite_file: Path, better: dict[str, Any], worse: dict[str, Any], better_comes_first: bool
+) -> None:
+    with TuningDB.open(sqlite_file) as db:
+        db.gpu_id(replace(H100, uuid="GPU-2"))
+        runs = {same: begin(db) for same in (False, True)}
+        best = db.add_trial(trial(runs[True], is_finalist=True, config=OTHER))
+        db.set_winner(GATE_UP, SIXTEEN, "H100", best)
+        candidates = [(200.0, better), (300.0, worse)]
+        for time_us, how in candidates if better_comes_first else reversed(candidates):
+            changes = {name: value for name, value in how.items() if name != "same_run"}
+            run = runs[how["same_run"]]
+            db.add_trial(trial(run, is_default=True, time_us=time_us, **changes))
+        assert default_us(db) == 200.0
+
+
+def test_of_equal_defaults_the_latest_counts(db: TuningDB) -> None:
+    run = begin(db)
+    db.set_winner(GATE_UP, SIXTEEN, "H100", db.add_trial(trial(run, config=OTHER)))
+    for time_us in (200.0, 100.0, 300.0):
+        db.add_trial(trial(run, is_default=True, time_us=time_us))
+    assert default_us(db) == 300.0
