@@ -25,23 +25,23 @@ from tuning_db.records import GpuRecord
 
 @dataclass(frozen=True)
 class Equipment:
-    """What a search works with, and the cards its trials are booked on."""
+    """What a search works with, and the GPUs its trials are booked on."""
 
     backend: Backend
     builder: Builder
-    cards: tuple[GpuRecord, ...]
+    gpus: tuple[GpuRecord, ...]
 
 
 @contextmanager
 def equip(target: Target, options: Options, recording: Recording | None) -> Iterator[Equipment]:
     """Starts what is needed and ends it again. Raises UserError when something is missing."""
     if recording is not None:
-        yield Equipment(ReplayBackend(recording), RecordedBuilder(), _cards(target))
+        yield Equipment(ReplayBackend(recording), RecordedBuilder(), gpu_records(target))
         return
     workers = options.workers or len(os.sched_getaffinity(0))
     with CompilePool(workers) as pool, closing(_backend(target, options)) as backend:
         build_for = BuildTarget(options.tier.replace("sm_", "compute_"), backend.archs)
-        yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), _cards(target))
+        yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), gpu_records(target))
 
 
 def _backend(target: Target, options: Options) -> Backend:
@@ -50,12 +50,14 @@ def _backend(target: Target, options: Options) -> Backend:
     return PredictBackend(target.gpu, options.tier)
 
 
-def _cards(target: Target) -> tuple[GpuRecord, ...]:
+def gpu_records(target: Target) -> tuple[GpuRecord, ...]:
+    """The model, on which trials are booked that no card ran, and each card of it."""
     gpu = target.gpu
+    model = GpuRecord(name=gpu.name, arch=gpu.arch)
     if not target.cards:
-        return (GpuRecord(name=gpu.name, arch=gpu.arch),)
+        return (model,)
     driver = _driver()
-    return tuple(
+    cards = (
         GpuRecord(
             name=gpu.name,
             arch=gpu.arch,
@@ -66,6 +68,7 @@ def _cards(target: Target) -> tuple[GpuRecord, ...]:
         )
         for card in target.cards
     )
+    return (model, *cards)
 
 
 def _driver() -> str | None:

@@ -42,11 +42,11 @@ def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -
     """
     ledger = Ledger(run.db, run.id, place)
     study, records = _open_study(place, run, ledger)
-    total = place.view.count if limits.trials is None else min(limits.trials, place.view.count)
+    total = None if limits.trials is None else min(limits.trials, place.view.count)
     best = provisional(records).winner
     run.progress.begin(place, total, len(records), best.time_us if best else None)
     backend = equipment.backend
-    if study.decided and len(records) >= total:
+    if study.decided and total is not None and len(records) >= total:
         verdict = choose_winner(ledger.finals(study.first_run))
         return Outcome(place, tuple(records), verdict, stored=True)
     try:

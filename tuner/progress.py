@@ -17,6 +17,8 @@ from rich.progress import (
 from tuner.plan import Place
 from tuning_db.records import TrialRecord
 
+UNLIMITED = 500  # how many trials a search without a limit is taken for
+
 
 class SearchProgress:
     """A bar per place on a terminal, plain lines elsewhere: one per improvement and per tenth."""
@@ -33,7 +35,8 @@ class SearchProgress:
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._title, self._total, self._done = "", 0, 0
+        self._title, self._done = "", 0
+        self._total: int | None = None
         self._best: float | None = None
 
     def __enter__(self) -> SearchProgress:
@@ -48,8 +51,8 @@ class SearchProgress:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, place: Place, total: int, done: int, best_us: float | None) -> None:
-        """Turns to the next place; ``done`` trials are there already."""
+    def begin(self, place: Place, total: int | None, done: int, best_us: float | None) -> None:
+        """Turns to the next place; ``done`` trials are there, ``total`` is None without limit."""
         self._title = f"{place.target.gpu.name} {place.problem.label} {place.bucket}"
         self._total, self._done, self._best = total, done, best_us
         shown = "" if best_us is None else f"best {best_us:.4g} µs"
@@ -66,10 +69,11 @@ class SearchProgress:
             self._best = record.time_us
         best = "" if self._best is None else f"best {self._best:.4g} µs"
         self._bars.update(self._task, completed=self._done, best=best)
+        count = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
         if improved:
-            self._say(f"{self._title}: {self._done}/{self._total} {best} {record.config}")
-        elif self._done % max(1, self._total // 10) == 0:
-            self._say(f"{self._title}: {self._done}/{self._total} {best}")
+            self._say(f"{self._title}: {count} {best} {record.config}")
+        elif self._done % max(1, (self._total or UNLIMITED) // 10) == 0:
+            self._say(f"{self._title}: {count} {best}")
 
     def note(self, text: str) -> None:
         """A line between the bars."""

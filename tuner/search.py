@@ -48,7 +48,7 @@ def _search(arguments: Sequence[str]) -> int:
     with stop_on_interrupt(progress.note) as stop, progress:
         session = run_session(plan, command, progress, stop)
     print_results(console, session.outcomes)
-    if options.record is not None:
+    if options.record is not None and session.outcomes:
         save_recording(options.record, command, session.outcomes)
         console.print(f"recorded {options.record}", markup=False, soft_wrap=True)
     print_next(console, plan)

@@ -46,9 +46,9 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                     if not stop.is_set():
                         limits = clock.limits(stop)
                         outcomes.append(search_place(place, run, equipment, limits))
-    except BaseException:
+    except BaseException as error:
         if run is not None:
-            _end(run, "failed")
+            _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     assert run is not None, "a plan has places"
     status = "interrupted" if stop.is_set() else "finished"
@@ -87,8 +87,8 @@ def _begin(plan: Plan, command: str, progress: SearchProgress) -> Run:
 
 
 def _book(db: TuningDB, equipment: Equipment) -> None:
-    for card in equipment.cards:
-        db.gpu_id(card)
+    for gpu in equipment.gpus:
+        db.gpu_id(gpu)
 
 
 def _places(plan: Plan, target: Target) -> list[Place]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces import GROUPED_GEMM, Bucket, Problem, find_gpu
+from search_spaces import Bucket, Problem, find_gpu
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from tuner.recording import RecordedTrial, Recording
 from tuning_db import TrialStatus
 
@@ -24,7 +25,7 @@ def made_up_us(config: Any) -> float:
     acc = 0.5 if config.acc == "f32" else 0.0
     warps = abs(config.threads - 128) / 128
     order = 0.05 * abs(config.group_m - 8) + 0.3 * (config.split_k - 1)
-    return 100.0 * (1 + area + depth + smem + acc + 0.4 * warps + order)
+    return float(100.0 * (1 + area + depth + smem + acc + 0.4 * warps + order))
 
 
 def recorded_configs(count: int, seed: int = 0) -> list[Any]:

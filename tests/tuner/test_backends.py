@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces import GROUPED_GEMM, Bucket, Problem, UserError
+from search_spaces import Bucket, Problem, UserError
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from templates import Built, CompilePool, Target, render
 from tests.tuner.backend_contract import BackendContract
 from tests.tuner.recordings import GPU, MANY, ONE, SMALL, made_up_recording

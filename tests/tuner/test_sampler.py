@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search_spaces import GROUPED_GEMM
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from tests.tuner.recordings import GPU, MANY, SMALL, made_up_recording, made_up_us
 from tuner.backends.replay import RecordedView
 from tuner.options import SAMPLERS

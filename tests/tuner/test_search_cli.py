@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces import GROUPED_GEMM, Bucket, Problem, find_gpu
+from search_spaces import Bucket, Problem, find_gpu
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from tests.tuner.cli import search
 from tests.tuner.recordings import write_recording
 from tuning_db import Source, TuningDB, frame

@@ -10,7 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search_spaces import GROUPED_GEMM, UserError
+from search_spaces import UserError
+from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from tests.tuner.recordings import GPU, MANY, SMALL, made_up_recording
 from tuner.backends.replay import RecordedView
 from tuner.optuna_file import optuna_file
