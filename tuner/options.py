@@ -24,6 +24,12 @@ EXAMPLES = """examples:
   python -m tuner.search --model olmoe-1b-7b --layer down --buckets all --minutes 30
   python -m tuner.search --shape E=8,N=512,K=512,top_k=2 --trials 8
   python -m tuner.search --resume                          go on where a killed run stopped
+
+A new run measures afresh and deletes nothing: its winner has to beat the present one in the final.
+--resume goes on with each bucket's last search, wherever that was killed; with a larger --trials it
+goes on with a finished one. Every trial is stored as it ends, in the DB; Optuna's own storage for
+optuna-dashboard lies beside it in DB.optuna.sqlite (for a server: in this folder) and can be lost
+without harm. Ctrl-C stores what was found.
 """
 
 

@@ -142,7 +142,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         named = ", ".join("the default" if tie.is_default else tie.config for tie in ties)
         lines.append(f"{where}: a tie, the spreads overlap, with {named}")
     if outcome.verdict.winner is not None and not outcome.stored:
-        lines.append(f"{where}: the winner in the DB stays, it is better founded")
+        lines.append(f"{where}: the winner in the DB stays: it is faster, or measured")
     if outcome.optimum_us is not None:
         number = outcome.evaluations_to_optimum
         found = f"{number} evaluations" if number else f"not in {len(outcome.records)} evaluations"
@@ -150,16 +150,18 @@ def _remarks(outcome: Outcome) -> list[str]:
     return lines
 
 
-def print_next(console: Console, plan: Plan) -> None:
-    """Commands to look at what was found."""
+def print_next(console: Console, plan: Plan, resume: str | None) -> None:
+    """Commands to type next: ``resume``, where the run was interrupted, then how to look around."""
     where = shown(plan.db_url)
     target = f"sqlite:///{optuna_file(plan.db_url)}"
     console.print("next:", markup=False)
-    for command in (
+    commands = [] if resume is None else [resume]
+    commands += [
         f'python -c "import tuning_db; print(tuning_db.frame({where!r}))"',
         f"python -m tuning_db show --db {shlex.quote(where)}",
         f"optuna-dashboard {shlex.quote(target)}   # pip install 'light-moe[dashboard]'",
-    ):
+    ]
+    for command in commands:
         console.print(f"  {command}", markup=False, soft_wrap=True)
 
 

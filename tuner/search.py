@@ -51,11 +51,13 @@ def _search(arguments: Sequence[str]) -> int:
     if options.record is not None and session.outcomes:
         save_recording(options.record, command, session.outcomes)
         console.print(f"recorded {options.record}", markup=False, soft_wrap=True)
-    print_next(console, plan)
+    interrupted = session.status == "interrupted"
+    again = arguments if options.resume else [*arguments, "--resume"]
+    print_next(console, plan, command_line("tuner.search", again) if interrupted else None)
     if options.json:
         found = document(plan, session.run_id, session.status, session.outcomes)
         print(json.dumps(found, indent=2))
-    if session.status == "interrupted":
+    if interrupted:
         return EXIT_INTERRUPTED
     worked = all(outcome.verdict.winner is not None for outcome in session.outcomes)
     return 0 if worked else EXIT_NOTHING_WORKS
