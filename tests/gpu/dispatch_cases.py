@@ -16,7 +16,7 @@ from templates.device import device_spec
 from tests.engine.tuned_db import add_bucket
 
 # N and K are no multiples of any tile, so that every tail is predicated.
-SMALL = Problem("grouped_gemm", 8, 264, 200, 2)
+SMALL = Problem("grouped_gemm", 8, 264, 264, 2)
 
 
 def default_config(problem: Problem) -> GroupedGemmConfig:
