@@ -46,7 +46,8 @@ class Card:
             temperature = int(pynvml.nvmlDeviceGetTemperature(self._handle, sensor))
         with suppress(pynvml.NVMLError):
             found = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-            busy = name_others({process.pid for process in found}, os.getpid())
+            ours = {os.getpid(), os.getppid()}  # a search and its measuring child
+            busy = name_others({process.pid for process in found}, ours)
         return CardState(clock, temperature, busy)
 
 
@@ -55,13 +56,13 @@ def _start() -> None:
     pynvml.nvmlInit()
 
 
-def name_others(pids: set[int], own: int) -> str | None:
-    """Processes other than ``own`` as "python (123), python (456)"; None when there are none.
+def name_others(pids: set[int], ours: set[int]) -> str | None:
+    """Processes other than ``ours`` as "python (123), python (456)"; None when there are none.
 
     Inside a container the driver tells foreign process ids, or none: one of several is us then.
     """
-    others = sorted(pids - {own})
-    if own not in pids:
+    others = sorted(pids - ours)
+    if not pids & ours:
         strangers = len(others) - 1
         return f"{strangers} unnamed processes" if strangers > 0 else None
     return ", ".join(f"{_name(pid)} ({pid})" for pid in others) or None

@@ -45,6 +45,9 @@ class GpuMeasurer:
 
     def prepare(self, setting: Setting) -> None:
         """Make inputs and the reference of sampled rows. Raises UserError when they do not fit."""
+        import cupy
+
+        cupy.clear_memo()  # which would keep every module ever loaded, and its memory
         self._inputs = self._sample = None  # both sets at once might not fit
         self._inputs = make_inputs(setting.problem, setting.bucket, setting.seed, self.device)
         self._sample = sampled_reference(self._inputs)

@@ -24,7 +24,7 @@ from tuner.backends.base import Candidate, Measurement
 from tuner.figures import Work
 from tuner.job import Setting, job_of
 from tuner.run_options import RunOptions, parse_run_options
-from tuning_db.records import TrialStatus
+from tuning_db.records import Source, TrialStatus, Verified
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 FALLBACK_GPU = "RTX 2080 Ti"
@@ -104,7 +104,7 @@ def _checked(config: Any | None, view: SpaceView) -> Any:
 def _measure(
     options: RunOptions, setting: Setting, candidate: Candidate, target: Target, cache: KernelCache
 ) -> Measurement:
-    """In this very process, so that a profiler sees the kernel."""
+    """In this very process, so that a profiler sees the kernel; it ends with it."""
     from tuner.measurer import GpuMeasurer
     from tuner.timing import FULL, Repeats
 
@@ -112,7 +112,12 @@ def _measure(
     repeats = FULL if count is None else Repeats(count, count, 0.0)
     measurer = GpuMeasurer(options.device)
     measurer.prepare(setting)
-    return measurer.measure(job_of(candidate, target, cache), repeats)
+    try:
+        return measurer.measure(job_of(candidate, target, cache), repeats)
+    except RuntimeError as error:  # CUDA's own, an illegal address for one
+        reason = str(error).partition("\n")[0]
+        status, source = TrialStatus.LAUNCH_ERROR, Source.MEASURED
+        return Measurement(candidate.config, status, source, Verified.NONE, error=reason)
 
 
 @dataclass(frozen=True)

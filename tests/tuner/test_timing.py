@@ -46,14 +46,20 @@ def test_median_and_spread_ignore_outliers() -> None:
 
 @pytest.mark.parametrize(
     ("pids", "busy"),
-    [(set(), None), ({10}, None), ({99}, None), ({98, 99}, "1 unnamed processes")],
+    [
+        (set(), None),
+        ({10}, None),
+        ({10, 11}, None),
+        ({99}, None),
+        ({98, 99}, "1 unnamed processes"),
+    ],
 )
 def test_other_processes_are_told_from_us(pids: set[int], busy: str | None) -> None:
-    assert name_others(pids, own=10) == busy
+    assert name_others(pids, {10, 11}) == busy
 
 
 def test_other_processes_are_named() -> None:
-    told = str(name_others({10, 98, 99}, own=10))
+    told = str(name_others({10, 98, 99}, {10, 11}))
     assert "(98)" in told
     assert "(99)" in told
     assert "(10)" not in told
