@@ -50,7 +50,7 @@ class Case:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 when a result of ours was wrong; 2 with one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
+    options = make_parser().parse_args(given)
     try:
         return _bench(options, command_line("scripts.bench_grouped_gemm", given))
     except UserError as error:
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def _bench(options: argparse.Namespace, command: str) -> int:
     deadline = time.monotonic() + 60 * options.minutes
     gpu = device_spec(options.device)
-    cases = _cases(options, gpu)
+    cases = make_cases(options, gpu)
     jobs = _build(cases, gpu)
     # Imported when there is something to measure: what can be refused is refused before.
     from scripts.grouped_gemm_contest import contest
@@ -102,8 +103,8 @@ def _bench(options: argparse.Namespace, command: str) -> int:
     return 0 if all(result.sound for result in results) else 1
 
 
-def _cases(options: argparse.Namespace, gpu: GpuSpec) -> list[Case]:
-    """Raises UserError for unknown models, layers, buckets and configs, and without a DB."""
+def make_cases(options: argparse.Namespace, gpu: GpuSpec) -> list[Case]:
+    """What to time. Raises UserError for unknown names, and where the DB or a winner is missing."""
     models = [load_model(name) for name in options.models.split(",")]
     problems = [model.problem(layer) for model in models for layer in options.layers.split(",")]
     stored = nullcontext() if options.config else TuningDB.open(options.db, readonly=True)

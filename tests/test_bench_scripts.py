@@ -11,19 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.bench_grouped_gemm import Case, make_cases
+from scripts.bench_grouped_gemm import make_parser as parser
 from scripts.bench_report import write
 from scripts.grouped_gemm_contest import Entry
 from scripts.grouped_gemm_peers import expert_loop, grouped_mm
 from scripts.grouped_gemm_tables import HEADS, Result, body
 from scripts.probe_gpu import SOURCE, Ceilings
 from scripts.record_exhaustive import sub_space
-from search_spaces import Bucket, Problem, UserError, find_gpu, space_for
+from search_spaces import Bucket, Problem, UserError, bucket_grid, find_gpu, space_for
 from search_spaces.models import load_model
 from search_spaces.numerics import tolerance
 from tests.conftest import ROOT
 from tests.tuner.cli import environment, error_line
 from tuner.inputs import full_reference, make_inputs
 from tuner.verify import check_values
+from tuning_db import GpuRecord, Source, TrialRecord, TrialStatus, TuningDB
 
 PROBLEM = Problem("grouped_gemm", experts=4, n=64, k=64, top_k=2, label="toy/down")
 CEILINGS = Ceilings(
@@ -134,3 +137,39 @@ def test_probe_kernels_are_what_they_say(arch: str) -> None:
         loop = ptx[f"mma_{acc}"]
         assert loop.count(f"mma.sync.aligned.m16n8k8.row.col.{acc}.f16.f16.{acc}") % 16 == 0
         assert "ld.local" not in loop
+
+
+def cases(*arguments: str) -> list[Case]:
+    return make_cases(parser().parse_args(arguments), find_gpu("H100"))
+
+
+def test_every_bucket_is_a_case_and_some_compare_swizzles() -> None:
+    found = cases("--config", "default", "--models", "olmoe-1b-7b", "--layers", "down")
+    assert [case.bucket for case in found] == bucket_grid(found[0].problem)
+    for case in found:
+        default = case.configs["default"]
+        assert case.configs["winner"] == default
+        others = {role: c.smem for role, c in case.configs.items() if c != default}
+        wanted = {"no swizzle": "none", "padded by 8": "pad8"}
+        assert others == (wanted if case.bucket.tokens_per_expert in (1, 16, 256, 1024) else {})
+
+
+def test_winners_come_from_the_db_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    db, problem = tmp_path / "db.sqlite", load_model("olmoe-1b-7b").problem("down")
+    flags = ("--db", str(db), "--models", "olmoe-1b-7b", "--layers", "down", "--buckets")
+    with pytest.raises(UserError):
+        cases(*flags, "16")
+    config = "64x64x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1"
+    with TuningDB.open(db) as tuned:
+        run_id = tuned.begin_run("test", {}, None, 0)
+        trial = TrialRecord(
+            run_id=run_id, problem=problem, bucket=Bucket.parse("16"), gpu_name="H100",
+            config=config, status=TrialStatus.OK, source=Source.PREDICTED, time_us=5.0,
+        )  # fmt: skip
+        tuned.gpu_id(GpuRecord(name="H100", arch="sm_90"))
+        tuned.set_winner(problem, trial.bucket, "H100", tuned.add_trial(trial))
+    [case] = cases(*flags, "16")
+    assert str(case.configs["winner"]) == config
+    assert str(case.configs["default"]) != config
+    with pytest.raises(UserError, match=r"no winner for .* at 64@uniform on H100: search it first"):
+        cases(*flags, "16,64")
