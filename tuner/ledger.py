@@ -30,11 +30,12 @@ class Ledger:
         rows = (row for row in self._rows() if not row.is_finalist)
         return list({row.config: row for row in rows}.values())
 
-    def finals(self, since_run: int) -> dict[str, list[TrialRecord]]:
-        """Finalists of run ``since_run`` and later, by config."""
+    def last_final(self) -> dict[str, list[TrialRecord]]:
+        """Finalists of the newest run that held a final here, by config."""
+        rows = [row for row in self._rows() if row.is_finalist]
         found: dict[str, list[TrialRecord]] = {}
-        for row in self._rows():
-            if row.is_finalist and row.run_id >= since_run:
+        for row in rows:
+            if row.run_id == rows[-1].run_id:
                 found.setdefault(row.config, []).append(row)
         return found
 

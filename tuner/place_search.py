@@ -47,7 +47,7 @@ def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -
     run.progress.begin(place, total, len(records), best.time_us if best else None)
     backend = equipment.backend
     if study.decided and total is not None and len(records) >= total:
-        verdict = choose_winner(ledger.finals(study.first_run))
+        verdict = choose_winner(ledger.last_final())
         return Outcome(place, tuple(records), verdict, stored=True)
     try:
         backend.prepare(place.problem, place.bucket, place.seed(run.plan.seed, "search"))

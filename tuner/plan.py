@@ -77,15 +77,17 @@ def make_plan(options: Options) -> Plan:
     if options.record is not None and [bool(t.cards) for t in targets.found] != [True]:
         raise UserError("--record needs one measured GPU model: choose it with --gpus")
     places = tuple(
-        _place(options, problem, bucket, target)
+        place
         for target in targets.found
         for problem in problems
-        for bucket in grids[problem]
+        for place in _places(options, problem, grids[problem], target)
     )
     return Plan(options, places, seed, url, targets.note)
 
 
-def _place(options: Options, problem: Problem, bucket: Bucket, target: Target) -> Place:
+def _places(
+    options: Options, problem: Problem, buckets: list[Bucket], target: Target
+) -> list[Place]:
     view = space_for(problem.op).view(problem, target.gpu)
     view.require()
     extra = tuple(view.space.config_type.parse(name) for name in options.configs)
@@ -94,7 +96,7 @@ def _place(options: Options, problem: Problem, bucket: Bucket, target: Target) -
         if broken:
             raise UserError(f"--config {config} is invalid for {problem.key}: {broken[0]}")
     source = Source.MEASURED if target.cards else Source.PREDICTED
-    return Place(problem, bucket, target, source, view, extra)
+    return [Place(problem, bucket, target, source, view, extra) for bucket in buckets]
 
 
 def _problems(options: Options) -> list[Problem]:
