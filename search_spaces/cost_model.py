@@ -22,19 +22,30 @@ from search_spaces.traffic import TileGrid, traffic
 
 SUBPARTITIONS = 4  # schedulers of an SM, each with its own tensor core
 LAUNCH_US = 2.0  # from the first CTA's start to the last one's being seen as finished
-DRAM_LATENCY_US = 0.7  # under load
-L2_LATENCY_US = 0.2
-DRAM_SUSTAINED = 0.94  # 3158 of the H100's 3350 GB/s, read
-REGISTER_SLACK = 1.1  # compilers take a little more than the sum of what is live
-BARRIER_CLK = 40
-LDMATRIX_CLK = 33  # from issue to use
-LOOP_INSTRUCTIONS = 24  # addresses, predicates, branch and barrier of a k-tile, per warp
+CTA_START_US = 0.3  # an SM's slot is free, until the next CTA has found its rows or none
+LDMATRIX_CLK = 30  # from issue to use
+LINE_BYTES = 128  # of L1: a load occupies the memory pipe of its SM once for each line it touches
+LINE_CLK = 0.8  # clocks a line: counters show the pipe 61 % busy at 256x128x64, 86 at 128x128x32
+STAGED_INSTRUCTIONS = 4  # predicate, load, store, address: per 128 bits a thread stages
 PROMOTION_LANES = 2.5  # convert, add and clear, per fp16 accumulator
+
+# Fitted to 1,000 timings on an H100 of Mixtral's first GEMM at 0.25 to 2048 tokens an expert.
+DRAM_LATENCY_US = 0.63  # under load
+L2_LATENCY_US = 0.2
+BARRIER_CLK = 40
+LOOP_INSTRUCTIONS = 80  # addresses, branch and what the assembler adds, per k-tile and warp
 PROMOTION_EXPOSED = 0.5  # share of it that the next MMAs on the same accumulators wait for
+REGISTER_SLACK = 1.06  # compilers take a little more than the sum of what is live
+OVERLAP = 2.9  # see ``_overlap``
+OVERLAP_PER_CTA = 0.6
+OVERLAP_FRAGMENTS = 2.0
+OVERLAP_CHAIN = 6.0
 
 # Not in GpuSpec: fp32 lanes an SM (128 elsewhere), and L2 bytes per SM and clock.
 _FP32_LANES = {"sm_75": 64, "sm_80": 64}
-_L2_BYTES_PER_CLK = {"sm_75": 20.0, "sm_80": 32.0, "sm_86": 18.0, "sm_89": 16.0, "sm_90": 28.0}
+_L2_BYTES_PER_CLK = {"sm_75": 20.0, "sm_80": 32.0, "sm_86": 18.0, "sm_89": 16.0, "sm_90": 36.0}
+# Share of its clock that a GPU keeps under sustained MMAs: the H100's power cap leaves ~1470 MHz.
+_SUSTAINED_CLOCK = {"sm_90": 0.84}
 
 
 @dataclass(frozen=True)
@@ -113,13 +124,14 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
     bad = _conflicts(c.tile_k, c.smem, c.k_step, min(x, 32), min(y, 32))
     stored = 2.0 * (c.tile_m + c.tile_n) * c.tile_k * (1 + bad.store)
     loaded = 2.0 * warps * k_slice * (x * (1 + bad.load_x) + y * (1 + bad.load_y))
-    shared = (stored + loaded) / gpu.smem_bytes_per_clk
+    lines = 2.0 * (c.tile_m + c.tile_n) * c.tile_k / min(LINE_BYTES, 2 * c.tile_k)
+    shared = (stored + loaded) / gpu.smem_bytes_per_clk + LINE_CLK * lines
 
     k8 = c.k_step // 8
     ldmatrix = sum(rows // 8 * k8 / min(4, rows // 8 * k8) for rows in (x, y)) * steps
     staged = -(-c.tile_m * c.tile_k // (8 * c.threads)) - (-c.tile_n * c.tile_k // (8 * c.threads))
     mma = x // 16 * (y // 8) * (k_slice // 8)
-    instructions = mma + ldmatrix + 2 * staged + lanes / 32 + LOOP_INSTRUCTIONS
+    instructions = mma + ldmatrix + STAGED_INSTRUCTIONS * staged + lanes / 32 + LOOP_INSTRUCTIONS
     issue = instructions * warps / SUBPARTITIONS
 
     # One warp after another on its tensor core; a second fragment buffer hides ldmatrix.
@@ -149,38 +161,14 @@ def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec, l2_clk: 
 def _overlap(c: GroupedGemmConfig, resident: int) -> float:
     """Exponent p of the norm that joins resource times: 1 adds them up, infinity hides all.
 
-    More CTAs an SM and a second fragment buffer let units work side by side; a single stage keeps
-    a CTA from storing a tile while it multiplies another.
+    More CTAs an SM and a second fragment buffer let units work side by side.
     """
-    p = 1.75 + 0.25 * min(resident, 5)
-    return p + 0.5 * (c.fragments == 2) - 0.5 * (c.stages == 1)
+    return OVERLAP + OVERLAP_PER_CTA * min(resident, 5) + OVERLAP_FRAGMENTS * (c.fragments - 1)
 
 
 def _norm(values: Sequence[float], p: float) -> float:
     largest = max(values)
     return largest * sum((v / largest) ** p for v in values) ** (1 / p) if largest else 0.0
-
-
-def _chain_clk(
-    c: GroupedGemmConfig,
-    gpu: GpuSpec,
-    grid: TileGrid,
-    tile: _TileCost,
-    dram_bytes: float,
-    fits: int,
-) -> float:
-    """Shortest time of all waves when every SM waits for one CTA's loads, MMAs and barriers.
-
-    One tile per CTA is on its way at a time. Loads that another CTA has made before come from L2;
-    as many waves pay the latency of device memory as it takes to read ``dram_bytes`` at that rate.
-    """
-    at_once = min(grid.ctas, fits * gpu.sms)
-    waves = -(-grid.ctas // at_once)
-    wave_bytes = at_once * grid.iterations * 2.0 * c.tile_n * c.tile_k
-    missed = min(float(waves), dram_bytes / wave_bytes)
-    base = max(tile.serial, L2_LATENCY_US * gpu.clock_mhz)
-    longer = max(0.0, DRAM_LATENCY_US * gpu.clock_mhz - base)
-    return grid.iterations * (waves * (base + tile.handover) + missed * longer)
 
 
 def predict(
@@ -192,38 +180,53 @@ def predict(
     if grid.ctas == 0:
         return Prediction(LAUNCH_US, 0, 0, 0, 0, 0, 0, LAUNCH_US, fits, 0, 1.0, 0, "overhead")
     tile = _tile_cost(config, gpu)
-    l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
-    dram_clk = DRAM_SUSTAINED * gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
     slots = fits * gpu.sms
     moved = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, slots))
-    resident = min(fits, -(-grid.ctas // gpu.sms))
-    busiest = grid.ctas // slots * fits + -(-(grid.ctas % slots) // gpu.sms)  # CTAs of one SM
-    idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
-    k_tiles = busiest * grid.iterations
-    clk = {
-        "tensor": k_tiles * tile.tensor * idle,
-        "shared": k_tiles * tile.shared,
-        "issue": k_tiles * tile.issue * idle,
-        "l2": moved.l2 / (l2_clk * min(grid.ctas, gpu.sms)),
-        "dram": moved.dram / dram_clk,
-    }
-    busy = _norm(list(clk.values()), _overlap(config, resident))
-    chain = _chain_clk(config, gpu, grid, tile, moved.dram, fits)
+    l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
+    dram_clk = gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
+    full, rest = divmod(grid.ctas, slots)
+    cap = _SUSTAINED_CLOCK.get(gpu.arch, 1.0)
+
+    def wave(ctas: int) -> dict[str, float]:
+        """Clocks that each unit needs for CTAs that run side by side, and those of one chain."""
+        resident = -(-ctas // gpu.sms)
+        idle = max(1.0, SUBPARTITIONS * 32 / (resident * config.threads))
+        k_tiles = resident * grid.iterations
+        share = ctas / grid.ctas
+        clk = {
+            "tensor": k_tiles * tile.tensor * idle / cap,
+            "shared": k_tiles * tile.shared / cap,
+            "issue": k_tiles * tile.issue * idle / cap,
+            "l2": share * moved.l2 / (l2_clk * min(ctas, gpu.sms)),
+            "dram": share * moved.dram / dram_clk,
+        }
+        busy = _norm(list(clk.values()), _overlap(config, resident))
+        wait = DRAM_LATENCY_US * gpu.clock_mhz
+        chain = grid.iterations * (max(tile.serial, wait) + tile.handover)
+        # The more waves went before, the less do the CTAs of the last one start together.
+        together = 1 if ctas == slots else 1 / max(1, full)
+        waiting = together * (_norm([busy, chain], OVERLAP_CHAIN) - busy)
+        return clk | {"latency": waiting, "total": busy + waiting}
+
+    clk = {name: full * value for name, value in wave(slots).items()} if full else {}
+    if rest:
+        clk = {name: clk.get(name, 0.0) + value for name, value in wave(rest).items()}
+    total = clk.pop("total")
     # Later waves start while other CTAs of their SM still compute.
     exposed = 1 + (-(-grid.ctas // slots) - 1) / fits
     clk["overhead"] = _overhead_clk(problem, config, gpu, l2_clk) * exposed
-    clk["latency"] = max(0.0, chain - busy)
+    clk["overhead"] += gpu.clock_mhz * CTA_START_US * grid.idle_ctas / slots
     us = {f"{name}_us": value / gpu.clock_mhz for name, value in clk.items()}
     us["overhead_us"] += LAUNCH_US
-    largest = max((name for name in us if name != "latency_us"), key=us.__getitem__)
+    largest = max(us, key=us.__getitem__)
     return Prediction(
-        total_us=max(busy, chain) / gpu.clock_mhz + us["overhead_us"],
+        total_us=total / gpu.clock_mhz + us["overhead_us"],
         **us,
         occupancy=fits,
         waves=grid.ctas / slots,
         useful=grid.rows * problem.n / grid.outputs(config),
         bank_conflicts=tile.conflicts,
-        limiter="latency" if chain > max(busy, clk["overhead"]) else largest.removesuffix("_us"),
+        limiter=largest.removesuffix("_us"),
     )
 
 

@@ -10,6 +10,10 @@ from search_spaces.gpu import GpuSpec
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.problem import Problem
 
+SEGMENT_BYTES = 23  # what a DRAM loses at each contiguous piece: see ``segment_cost``
+HALF_LINES = {"sm_80": 1.35, "sm_90": 1.35}  # HBM: loads of half a cache line cost this much more
+STREAMED_ONCE = 0.985  # ld.global.cs: measured on an H100, where weights are read once
+STREAMED_AGAIN = 1.02  # a guess: lines that leave L2 first are not there for the next m-tile
 L2_KEPT = 0.5  # share of L2 that survives between two uses: the rest holds what streams through
 
 
@@ -22,13 +26,17 @@ class TileGrid:
     n_tiles: int
     k_tiles: int
     split_k: int
+    idle_m_tiles: int  # launched for a routing that spreads the rows worse
 
     @classmethod
     def of(cls, problem: Problem, c: GroupedGemmConfig, rows: Sequence[int]) -> TileGrid:
         """Tiles for ``rows`` per expert, [E]."""
+        total, m_tiles = sum(rows), sum(-(-r // c.tile_m) for r in rows)
+        launched = (total + min(len(rows), total) * (c.tile_m - 1)) // c.tile_m
         return cls(
-            rows=sum(rows),
-            m_tiles=sum(-(-r // c.tile_m) for r in rows),
+            rows=total,
+            m_tiles=m_tiles,
+            idle_m_tiles=launched - m_tiles,
             n_tiles=-(-problem.n // c.tile_n),
             k_tiles=-(-problem.k // c.tile_k),
             split_k=c.split_k,
@@ -38,6 +46,11 @@ class TileGrid:
     def ctas(self) -> int:
         """CTAs with work to do."""
         return self.m_tiles * self.n_tiles * self.split_k
+
+    @property
+    def idle_ctas(self) -> int:
+        """CTAs that find no rows and leave: the grid must do for every routing of the rows."""
+        return self.idle_m_tiles * self.n_tiles * self.split_k
 
     @property
     def iterations(self) -> int:
@@ -55,6 +68,16 @@ class Traffic:
 
     dram: float
     l2: float
+
+
+def segment_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> float:
+    """Device-memory time per byte against the data sheet's, for rows read tile_k halves at a time.
+
+    A k-tile is a piece of 2 x tile_k bytes from each of many distant rows. On an H100 pieces of 256
+    bytes arrive at 3,080 GB/s, of 128 at 2,850, of 64 at 1,680, whatever else the config is.
+    """
+    piece = 2 * c.tile_k
+    return (1 + SEGMENT_BYTES / piece) * (HALF_LINES.get(gpu.arch, 1.0) if piece < 128 else 1.0)
 
 
 def traffic(
@@ -81,6 +104,8 @@ def traffic(
         tiles = -(-count // c.tile_m)
         stays = problem.n * k_bytes <= kept or tiles <= 1
         reads = 1.0 if stays else 1 + (tiles - 1) / at_once
+        if c.cache == "cs":
+            reads *= STREAMED_ONCE if tiles <= 1 else STREAMED_AGAIN
         weights += experts * reads * problem.expert_bytes * (count > 0)
 
     sweep_waves = max(1.0, group * grid.n_tiles / resident)
@@ -90,8 +115,8 @@ def traffic(
     a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.n
 
     workspace = 2 * 4.0 * grid.outputs(c) * c.split_k if c.split_k > 1 else 0.0
-    spilled = workspace if workspace > 2 * kept else 0.0
+    spilled = workspace if workspace + weights > kept else 0.0  # the weights stream it out of L2
     return Traffic(
-        dram=weights + a_reads * a_bytes + c_bytes + spilled,
+        dram=segment_cost(c, gpu) * (weights + a_reads * a_bytes) + c_bytes + spilled,
         l2=grid.m_tiles * problem.expert_bytes + grid.n_tiles * a_bytes + c_bytes + workspace,
     )
