@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine import TunedKernels
 from scripts.bench_report import out_folder, provenance, table, write
-from search_spaces import Bucket, Problem, UserError
+from search_spaces import Bucket, Problem, UserError, space_for
+from templates import Built, Kernel, KernelCache, Target, build_batch, launch_shape, render
 from templates.device import device_spec
 from tuner.provenance import command_line
 
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(db: str | None, device: int, calls: int) -> dict[str, dict[str, float]]:
-    """Microseconds per call by what is called: ours, ours into a given C, and torch.mm."""
+    """Microseconds per call by what is called: ours, ours into a given C, what of it is the bare
+    launch through the driver, and torch.mm."""
     import torch
 
     torch.cuda.set_device(device)
@@ -78,12 +80,33 @@ def measure(db: str | None, device: int, calls: int) -> dict[str, dict[str, floa
         a, _, c = operands[i % len(operands)]
         torch.mm(a, b[0], out=c)
 
+    bare = _bare_launch(where)
     ways: dict[str, Callable[[int], None]] = {
         "grouped_gemm": lambda i: ours(i, False),
         "grouped_gemm(out=c)": lambda i: ours(i, True),
+        "of that, the driver's launch": lambda i: bare(),
         "torch.mm(out=c)": one_product,
     }
     return {name: _host_us(call, calls) for name, call in ways.items()}
+
+
+def _bare_launch(where: Any) -> Callable[[], None]:
+    """The default config's kernel on no rows, with nothing looked up or checked."""
+    import torch
+
+    gpu = device_spec(where.index)
+    config = space_for(PROBLEM.op).view(PROBLEM, gpu).default()
+    variant, target = render(PROBLEM, config), Target.for_tier("sm_75", gpu.arch)
+    cache = KernelCache()
+    [built] = build_batch(cache, [variant], target)
+    assert isinstance(built, Built), built
+    path = cache.cubin_path(variant, target.ptx_arch, gpu.arch)
+    kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
+    offsets = torch.zeros(PROBLEM.experts + 1, dtype=torch.int32, device=where)
+    scalars = launch_shape(PROBLEM, config, rows=1).scalars
+    arguments = (0, 0, 0, offsets.data_ptr(), 0, 0, *scalars)
+    stream = torch.cuda.current_stream(where).cuda_stream
+    return lambda: kernel.launch((1, 1, 1), arguments, stream)
 
 
 def _operands(bucket: Bucket, where: Any) -> tuple[Any, Any, Any]:
