@@ -12,7 +12,7 @@ _FIELDS = {
     "spill_loads": r"(\d+) bytes spill loads",
     "stack": r"(\d+) bytes stack frame",
 }
-_SECTION = "Function properties for "
+_SECTION = re.compile(r"(?:Compiling entry function|Function properties for)\s+'?([\w$]+)'?")
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,21 @@ class Resources:
 
 
 def parse_report(log: str, entry: str, arch: str) -> Resources:
-    """Read what ``ptxas -v`` tells of ``entry``; a kernel without static smem lacks that field.
+    """Read what ``ptxas -v`` tells of ``entry``, in a log that may tell more.
 
-    Raises ValueError when the log has no report of that entry.
+    The log must be of a module with this one entry: functions that were not inlined are then its
+    own, and what they spill is added to its spills. Fields that ptxas leaves out are 0. Raises
+    ValueError when the log does not tell the entry's registers and stack.
     """
-    sections = {name.strip(): text for name, _, text in map(_title, log.split(_SECTION)[1:])}
-    report = sections.get(entry, "")
-    found = {name: re.search(pattern, report) for name, pattern in _FIELDS.items()}
+    sections: dict[str, str] = {}
+    _, *named = _SECTION.split(log)
+    for name, text in zip(named[::2], named[1::2], strict=True):
+        sections[name] = sections.get(name, "") + text
+    own = sections.get(entry, "")
+    found = {name: re.search(pattern, own) for name, pattern in _FIELDS.items()}
     if not found["registers"] or not found["stack"]:
         raise ValueError(f"ptxas reported nothing about {entry} for {arch}: {log!r}")
-    return Resources(arch, **{name: int(hit[1]) if hit else 0 for name, hit in found.items()})
-
-
-def _title(section: str) -> tuple[str, str, str]:
-    return section.partition("\n")
+    numbers = {name: int(hit[1]) if hit else 0 for name, hit in found.items()}
+    for name in ("spill_stores", "spill_loads"):
+        numbers[name] = sum(map(int, re.findall(_FIELDS[name], log)))
+    return Resources(arch, **numbers)

@@ -5,16 +5,14 @@ Reads batches from the pipe FD, builds them through the cache at ROOT, and answe
 
 from __future__ import annotations
 
-import os
-import select
 import sys
-import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from search_spaces.errors import UserError
 from templates.build import build_batch
 from templates.cache import KernelCache
+from templates.child import parent_link
 from templates.worker import Reply
 
 
@@ -33,15 +31,5 @@ def serve(link: Connection, cache: KernelCache) -> None:
         link.send(reply)
 
 
-def end_with_parent(descriptor: int) -> None:
-    """Leave at once when the other end closes, in the middle of a compile as well."""
-    watch = select.poll()
-    watch.register(descriptor, 0)  # a hang-up is reported unasked
-    watch.poll()
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    _descriptor = int(sys.argv[1])
-    threading.Thread(target=end_with_parent, args=(_descriptor,), daemon=True).start()
-    serve(Connection(_descriptor), KernelCache(Path(sys.argv[2])))
+    serve(parent_link(int(sys.argv[1])), KernelCache(Path(sys.argv[2])))

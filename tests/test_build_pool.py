@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from search_spaces.errors import UserError
 from templates.built import BuildError, Built
 from templates.cache import KernelCache
+from templates.child import ORPHANED, start_child
 from templates.compiler import compile_batch
 from templates.pool import CompilePool
+from templates.worker import CHILD, CompileWorker, WorkerDiedError
 from tests.build_variants import BOTH, TARGET, broken, chatty, endless, scale
 
 
@@ -124,6 +127,28 @@ def test_an_idle_worker_that_died_is_replaced(pool: CompilePool) -> None:
     (result,) = pool.build([scale("lm_b")], TARGET)
     assert isinstance(result, Built)
     assert pool.worker_pids() != [pid]
+
+
+def test_a_worker_that_breaks_down_says_why(cache: KernelCache) -> None:
+    worker = CompileWorker(cache.root)
+    two_preludes = [scale("lm_a"), replace(scale("lm_b"), headers=())]
+    with pytest.raises(WorkerDiedError) as caught:
+        worker.build(two_preludes, TARGET)
+    assert str(caught.value) == (
+        "the compiler's process ended with status 1: "
+        "AssertionError: one translation unit, one prelude"
+    )
+
+
+def test_a_hang_up_ends_a_busy_child_with_a_status_of_its_own(cache: KernelCache) -> None:
+    link, process = start_child(CHILD, [str(cache.root)], stderr=None)
+    link.send(((scale("lm_a"),), TARGET))
+    assert len(link.recv()) == 1
+    link.send(((endless("lm_b"),), TARGET))
+    before = cpu_seconds(process.pid)
+    wait_for(lambda: cpu_seconds(process.pid) > before + 0.5)
+    link.close()
+    assert process.wait(10) == ORPHANED
 
 
 def test_closing_cancels_and_leaves_no_process(cache: KernelCache) -> None:

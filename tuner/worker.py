@@ -6,15 +6,12 @@ that never ends blocks it: both cost a child, never the search.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from typing import Any
 
 from search_spaces.errors import UserError
+from templates.child import start_child
 from tuning_db.records import TrialStatus
 
 
@@ -62,16 +59,8 @@ class Worker:
     """
 
     def __init__(self, factory: str, arguments: tuple[Any, ...]) -> None:
-        self._link, theirs = Pipe()
-        # A session of its own keeps the terminal's Ctrl-C from the child: the parent ends it.
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tuner.worker_main", str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        # stderr is ours: what a broken measurer prints is for whoever runs the search.
+        self._link, self._process = start_child("tuner.worker_main", [], stderr=None)
         self.pid = self._process.pid
         self._link.send((factory, arguments))
 

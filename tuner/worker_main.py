@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
-import select
 import sys
-import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
 from search_spaces.errors import UserError
+from templates.child import parent_link
 from tuner.worker import Command, Fault, Refusal, Reply
 
 
@@ -46,15 +44,5 @@ def _first_line(error: RuntimeError) -> str:
     return str(error).partition("\n")[0]
 
 
-def _end_with_parent(descriptor: int) -> None:
-    """Leave at once when the other end closes, in the middle of a hanging kernel as well."""
-    watch = select.poll()
-    watch.register(descriptor, 0)  # a hang-up is reported unasked
-    watch.poll()
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    _descriptor = int(sys.argv[1])
-    threading.Thread(target=_end_with_parent, args=(_descriptor,), daemon=True).start()
-    _serve(Connection(_descriptor))
+    _serve(parent_link(int(sys.argv[1])))
