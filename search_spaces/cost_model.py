@@ -24,22 +24,23 @@ SUBPARTITIONS = 4  # schedulers of an SM, each with its own tensor core
 LAUNCH_US = 2.0  # from the first CTA's start to the last one's being seen as finished
 CTA_START_US = 0.3  # an SM's slot is free, until the next CTA has found its rows or none
 LDMATRIX_CLK = 30  # from issue to use
-LINE_BYTES = 128  # of L1: a load occupies the memory pipe of its SM once for each line it touches
-LINE_CLK = 0.8  # clocks a line: counters show the pipe 61 % busy at 256x128x64, 86 at 128x128x32
+# Loads take the same pipe, one piece of a row a clock. Counters of an H100 show it 61 % busy with
+# 256x128x64 tiles and 86 % with 128x128x32 at 300 TFLOPS: a little less than a clock each.
+LINE_CLK = 0.8
 STAGED_INSTRUCTIONS = 4  # predicate, load, store, address: per 128 bits a thread stages
 PROMOTION_LANES = 2.5  # convert, add and clear, per fp16 accumulator
 
 # Fitted to 1,000 timings on an H100 of Mixtral's first GEMM at 0.25 to 2048 tokens an expert.
-DRAM_LATENCY_US = 0.63  # under load
-L2_LATENCY_US = 0.2
-BARRIER_CLK = 40
-LOOP_INSTRUCTIONS = 80  # addresses, branch and what the assembler adds, per k-tile and warp
+DRAM_LATENCY_US = 0.7  # under load
+L2_LATENCY_US = 0.3
+BARRIER_CLK = 50
+LOOP_INSTRUCTIONS = 64  # addresses, branch and what the assembler adds, per k-tile and warp
 PROMOTION_EXPOSED = 0.5  # share of it that the next MMAs on the same accumulators wait for
 REGISTER_SLACK = 1.06  # compilers take a little more than the sum of what is live
-OVERLAP = 2.9  # see ``_overlap``
-OVERLAP_PER_CTA = 0.6
-OVERLAP_FRAGMENTS = 2.0
-OVERLAP_CHAIN = 6.0
+OVERLAP = 1.3  # see ``_overlap``
+OVERLAP_PER_WARP = 1.5
+OVERLAP_FRAGMENTS = 1.5
+OVERLAP_CHAIN = 4.0
 
 # Not in GpuSpec: fp32 lanes an SM (128 elsewhere), and L2 bytes per SM and clock.
 _FP32_LANES = {"sm_75": 64, "sm_80": 64}
@@ -124,8 +125,8 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
     bad = _conflicts(c.tile_k, c.smem, c.k_step, min(x, 32), min(y, 32))
     stored = 2.0 * (c.tile_m + c.tile_n) * c.tile_k * (1 + bad.store)
     loaded = 2.0 * warps * k_slice * (x * (1 + bad.load_x) + y * (1 + bad.load_y))
-    lines = 2.0 * (c.tile_m + c.tile_n) * c.tile_k / min(LINE_BYTES, 2 * c.tile_k)
-    shared = (stored + loaded) / gpu.smem_bytes_per_clk + LINE_CLK * lines
+    fetched = 2.0 * (c.tile_m + c.tile_n) * c.tile_k / min(gpu.smem_bytes_per_clk, 2 * c.tile_k)
+    shared = (stored + loaded) / gpu.smem_bytes_per_clk + LINE_CLK * fetched
 
     k8 = c.k_step // 8
     ldmatrix = sum(rows // 8 * k8 / min(4, rows // 8 * k8) for rows in (x, y)) * steps
@@ -136,7 +137,7 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
 
     # One warp after another on its tensor core; a second fragment buffer hides ldmatrix.
     exposed = LDMATRIX_CLK * (steps if c.fragments == 1 else 1)
-    serial = tensor * max(1.0, SUBPARTITIONS / warps) + exposed
+    serial = tensor * SUBPARTITIONS / warps + exposed
     barriers = BARRIER_CLK * (2 if c.stages == 1 else 1)
     handover = stored / gpu.smem_bytes_per_clk + barriers
     return _TileCost(tensor, shared, issue, serial, handover, bad.worst)
@@ -161,9 +162,10 @@ def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec, l2_clk: 
 def _overlap(c: GroupedGemmConfig, resident: int) -> float:
     """Exponent p of the norm that joins resource times: 1 adds them up, infinity hides all.
 
-    More CTAs an SM and a second fragment buffer let units work side by side.
+    More warps a scheduler and a second fragment buffer let units work side by side.
     """
-    return OVERLAP + OVERLAP_PER_CTA * min(resident, 5) + OVERLAP_FRAGMENTS * (c.fragments - 1)
+    warps = min(5.0, resident * c.threads / (32 * SUBPARTITIONS))
+    return OVERLAP + OVERLAP_PER_WARP * warps + OVERLAP_FRAGMENTS * (c.fragments - 1)
 
 
 def _norm(values: Sequence[float], p: float) -> float:
@@ -184,6 +186,7 @@ def predict(
     moved = traffic(problem, config, gpu, rows_per_expert, grid, min(grid.ctas, slots))
     l2_clk = _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
     dram_clk = gpu.dram_gbps * 1e3 / gpu.clock_mhz  # bytes a clock, whole GPU
+    wait = DRAM_LATENCY_US * gpu.clock_mhz
     full, rest = divmod(grid.ctas, slots)
     cap = _SUSTAINED_CLOCK.get(gpu.arch, 1.0)
 
@@ -201,7 +204,6 @@ def predict(
             "dram": share * moved.dram / dram_clk,
         }
         busy = _norm(list(clk.values()), _overlap(config, resident))
-        wait = DRAM_LATENCY_US * gpu.clock_mhz
         chain = grid.iterations * (max(tile.serial, wait) + tile.handover)
         # The more waves went before, the less do the CTAs of the last one start together.
         together = 1 if ctas == slots else 1 / max(1, full)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from search_spaces.bucket import Bucket
 from search_spaces.cost_model import predict
 from search_spaces.gpu import GpuSpec
-from search_spaces.grouped_gemm_space import GROUPED_GEMM
+from search_spaces.grouped_gemm_space import GROUPED_GEMM, smem_bytes
 from search_spaces.problem import Problem
 from search_spaces.space import SpaceView
 
@@ -20,32 +20,43 @@ CHILDREN = 96  # of one generation
 FOREIGN = 0.3  # share of its parameters that a child has from its second parent
 MUTATIONS = 2  # parameters of a child that are drawn anew, at most
 PATIENCE = 50  # invalid or known children in a row for each wanted: the space is used up
-PER_FAMILY = 3  # ranked configs that may share tiles, warps and operand order
+PROMOTION_PRICE = 1.02  # fp16 sums lose bits of the result: they must buy more time than this
 HISTOGRAM_SEED = 0  # the same routing for every config, so that they differ by themselves only
+
+# Parameters, and the share of a ranked list that configs may have that agree in all of them.
+SHARES: tuple[tuple[tuple[str, ...], float], ...] = (
+    (("tile_k",), 2 / 3),
+    (("stages",), 2 / 3),
+    (("tile_m", "tile_n", "tile_k"), 1 / 6),
+    (("tile_m", "tile_n", "tile_k", "swap", "warps_m", "warps_n", "warps_k"), 1 / 16),
+)
 
 
 class Ranking:
-    """Scores of the configs met so far: the best time per machine code, launch arguments free."""
+    """Scores of the configs met so far: the best time per machine code, launch arguments free.
+
+    A score is the predicted time in microseconds, a little more where sums are rounded to fp16.
+    """
 
     def __init__(self, problem: Problem, bucket: Bucket, gpu: GpuSpec) -> None:
         self.problem, self.gpu = problem, gpu
         self.rows = bucket.histogram(problem, HISTOGRAM_SEED)
-        self.times: dict[Any, float] = {}
+        self.scores: dict[Any, float] = {}
         self._best: dict[Any, Any] = {}  # compile key -> its best config
 
     def add(self, config: Any) -> None:
         """Score a valid config, unless it is known."""
-        if config in self.times:
+        if config in self.scores:
             return
         time = predict(self.problem, config, self.gpu, self.rows).total_us
-        self.times[config] = time
+        self.scores[config] = time * (1.0 if config.acc == "f32" else PROMOTION_PRICE)
         known = self._best.get(config.compile_key)
-        if known is None or time < self.times[known]:
+        if known is None or self.scores[config] < self.scores[known]:
             self._best[config.compile_key] = config
 
     def best(self) -> list[Any]:
-        """One config per machine code, fastest first; the name decides between equals."""
-        return sorted(self._best.values(), key=lambda c: (self.times[c], str(c)))
+        """One config per machine code, fastest first; of equals the one with less shared memory."""
+        return sorted(self._best.values(), key=lambda c: (self.scores[c], smem_bytes(c), str(c)))
 
 
 def rank(
@@ -69,7 +80,7 @@ def rank(
     ranking.add(view.default())
     for _ in range(int(samples * EXPLORE)):
         ranking.add(view.sample(rng))
-    while len(ranking.times) < samples and _generation(view, ranking, rng):
+    while len(ranking.scores) < samples and _generation(view, ranking, rng):
         pass
     return list(_diverse(ranking, limit))
 
@@ -77,12 +88,12 @@ def rank(
 def _generation(view: SpaceView, ranking: Ranking, rng: random.Random) -> bool:
     """Score children of the best configs so far; False when hardly any new one was found."""
     parents = list(_diverse(ranking, PARENTS))
-    before = len(ranking.times)
+    before = len(ranking.scores)
     for _ in range(CHILDREN * PATIENCE):
         child = _child(view, rng.choice(parents), rng.choice(parents), rng)
-        if child not in ranking.times and not view.explain(child):
+        if child not in ranking.scores and not view.explain(child):
             ranking.add(child)
-            if len(ranking.times) == before + CHILDREN:
+            if len(ranking.scores) == before + CHILDREN:
                 return True
     return False
 
@@ -98,16 +109,21 @@ def _child(view: SpaceView, mother: Any, father: Any, rng: random.Random) -> Any
 
 
 def _diverse(ranking: Ranking, limit: int) -> Iterator[Any]:
-    families: Counter[Sequence[Any]] = Counter()
-    seen: set[tuple[Sequence[Any], float]] = set()
+    taken: Counter[tuple[Any, ...]] = Counter()
+    seen: set[tuple[tuple[Any, ...], float]] = set()
+    count = 0
     for config in ranking.best():
-        c = config
-        family = (c.tile_m, c.tile_n, c.tile_k, c.swap, c.warps_m, c.warps_n, c.warps_k)
-        alike = (family, round(ranking.times[config], 6))
-        if families[family] >= PER_FAMILY or alike in seen:
+        groups = [(names, *(getattr(config, name) for name in names)) for names, _ in SHARES]
+        alike = (groups[-1], round(ranking.scores[config], 6))
+        full = any(
+            taken[group] >= max(1, share * limit)
+            for group, (_, share) in zip(groups, SHARES, strict=True)
+        )
+        if full or alike in seen:
             continue
-        families[family] += 1
+        taken.update(groups)
         seen.add(alike)
         yield config
-        if families.total() == limit:
+        count += 1
+        if count == limit:
             return

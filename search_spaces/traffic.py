@@ -110,7 +110,7 @@ def traffic(
 
     sweep_waves = max(1.0, group * grid.n_tiles / resident)
     streamed = min(grid.n_tiles, resident / group) * c.tile_n * k_bytes
-    a_stays = group * c.tile_m * k_bytes + streamed <= gpu.l2_bytes
+    a_stays = group * c.tile_m * k_bytes + streamed <= kept
     a_reads = 1.0 if a_stays else sweep_waves
     a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.n
 

@@ -31,6 +31,11 @@ from tests.search_spaces.spaces import HOPPER, MIXTRAL, TURING
 MANY = "128x128x32_w2x2x1_s2_sw2.3.3_f32_r1x16_mn_ca_o1_g8_k1"
 MOST = "256x128x32_w4x2x1_s2_sw2.3.3_f32_r1x16_mn_ca_o1_g8_k1"
 FEW = "16x128x64_w1x4x1_s2_sw3.3.3_f32_r1x16_mn_ca_o1_g8_k1"
+MANY32 = "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_cg_o1_g8_k1"
+MANY64 = "128x128x64_w2x2x1_s2_sw3.3.3_f32_r1x8_mn_cg_o1_g8_k1"
+STREAMED = FEW.replace("_ca_", "_cs_")
+MOST64 = "256x128x64_w4x2x1_s2_sw3.3.3_f32_r2x8_mn_cg_o1_g8_k1"
+OLMOE_DOWN = load_model("olmoe-1b-7b").problem("down")
 QWEN3_DOWN = load_model("qwen3-30b-a3b").problem("down")
 UNITS = ("tensor_us", "shared_us", "dram_us", "l2_us", "issue_us")
 
@@ -78,6 +83,52 @@ def test_h100_decode_lies_near_measurements(
     predicted = timed(name, tokens_per_expert, HOPPER)
     weights = 8 * MIXTRAL.expert_bytes
     assert weights / predicted.total_us / 1e3 == pytest.approx(gbps, rel=0.2)
+
+
+def test_another_shape_on_the_h100_lies_near_its_measurement() -> None:
+    predicted = timed("16x64x64_w1x4x1_s2_sw3.3.3_f32_r2x16_mn_cs_o1_g8_k1", 16, HOPPER, OLMOE_DOWN)
+    assert predicted.total_us == pytest.approx(108.8, rel=0.1)
+
+
+def test_ctas_without_rows_cost_a_little() -> None:
+    config, problem = GroupedGemmConfig.parse(FEW), replace(MIXTRAL, experts=64)
+    # 32 rows could lie with 32 experts; here two m-tiles hold them all
+    rows = [16] * 2 + [0] * 62
+    grid = TileGrid.of(problem, config, rows)
+    assert (grid.m_tiles, grid.idle_m_tiles, grid.idle_ctas) == (2, 30, 30 * 224)
+    without = predict(replace(MIXTRAL, experts=2), config, HOPPER, rows[:2]).overhead_us
+    assert 1 < predict(problem, config, HOPPER, rows).overhead_us - without < 10
+
+
+# Pairs timed on an H100 in one run: the first was faster at that many tokens an expert.
+@pytest.mark.parametrize(
+    ("tokens_per_expert", "faster", "slower"),
+    [
+        # 256 contiguous bytes of a row arrive faster than 128, those than 64
+        (4, "16x64x128_w1x2x2_s1_sw3.3.4_f32_r1x16_mn_cs_o1_g8_k1", STREAMED),
+        (4, "8x32x128_w1x2x2_s2_sw3.3.4_f32_r1x16_nm_cs_o1_g8_k1", STREAMED),
+        (16, "16x64x128_w1x2x2_s2_sw3.3.4_f32_r1x16_mn_cs_o1_g8_k1", STREAMED),
+        (128, MANY64, MANY64.replace("x64_", "x32_").replace("sw3", "sw2")),
+        # weights that are read once had better leave the caches first
+        (4, STREAMED, STREAMED.replace("_cs_", "_cg_")),
+        # two splits write and read their sums
+        (4, STREAMED, STREAMED.replace("_k1", "_k2")),
+        (32, STREAMED, STREAMED.replace("_k1", "_k2")),
+        # a tile that holds all of an expert's tokens reads its weights once
+        (32, "32x64x128_w1x2x2_s2_sw3.3.4_f32_r1x16_mn_cs_o1_g8_k1", STREAMED),
+        (64, "32x64x128_w1x2x2_s1_sw3.3.4_f32_r1x16_mn_cs_o1_g8_k1", STREAMED),
+        # large tiles of 64x64 warps, double-buffered fragments, fp32 sums
+        (2048, MOST64, "128x128x64_w2x4x1_s2_sw3.3.3_f32_r2x8_mn_cg_o1_g8_k1"),
+        (2048, MOST64, MOST64.replace("r2x8", "r1x8")),
+        (2048, MOST64, MOST64.replace("x64_", "x32_").replace("sw3", "sw2")),
+        (2048, MANY32, "128x128x32_w2x4x1_s2_sw2.3.3_f16p4_r2x8_mn_cg_o1_g8_k1"),
+        (2048, MANY32, MANY32.replace("_g8_", "_g4_")),
+        (2048, MANY32.replace("_g8_", "_g4_"), MANY32.replace("_g8_", "_g1_")),
+    ],
+)
+def test_h100_order_is_the_measured_one(tokens_per_expert: float, faster: str, slower: str) -> None:
+    fast, slow = (timed(name, tokens_per_expert, HOPPER).total_us for name in (faster, slower))
+    assert fast < slow
 
 
 def test_the_best_tile_changes_with_the_bucket() -> None:
