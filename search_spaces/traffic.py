@@ -11,7 +11,8 @@ from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.problem import Problem
 
 SEGMENT_BYTES = 23  # what a DRAM loses at each contiguous piece: see ``segment_cost``
-HALF_LINES = {"sm_80": 1.35, "sm_90": 1.35}  # HBM: loads of half a cache line cost this much more
+# Where pieces of half a cache line cost still more: measured on HBM3, assumed of HBM2e.
+HALF_LINES = {"sm_80": 1.35, "sm_90": 1.35}
 STREAMED_ONCE = 0.985  # ld.global.cs: measured on an H100, where weights are read once
 STREAMED_AGAIN = 1.02  # a guess: lines that leave L2 first are not there for the next m-tile
 L2_KEPT = 0.5  # share of L2 that survives between two uses: the rest holds what streams through
@@ -74,7 +75,8 @@ def segment_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> float:
     """Device-memory time per byte against the data sheet's, for rows read tile_k halves at a time.
 
     A k-tile is a piece of 2 x tile_k bytes from each of many distant rows. On an H100 pieces of 256
-    bytes arrive at 3,080 GB/s, of 128 at 2,850, of 64 at 1,680, whatever else the config is.
+    bytes arrive at 3,080 GB/s, of 128 at 2,850, of 64 at 1,680 (K = 4096) or 1,900 (K = 1024),
+    whatever else the config is.
     """
     piece = 2 * c.tile_k
     return (1 + SEGMENT_BYTES / piece) * (HALF_LINES.get(gpu.arch, 1.0) if piece < 128 else 1.0)
