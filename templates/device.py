@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +36,16 @@ def device_arch(index: int = 0) -> str:
 
 def device_uuid(index: int = 0) -> str:
     """The GPU's identity in the driver's spelling, "GPU-xxxxxxxx-xxxx-...". Raises UserError."""
-    with _properties(index) as (properties, _):
-        return f"GPU-{uuid.UUID(bytes=bytes(properties['uuid']))}"
+    import pynvml
+
+    # Not from CuPy's device properties: those cut the 16 bytes at the first zero among them.
+    with _properties(index), _runtime() as runtime:
+        bus = runtime.deviceGetPCIBusId(index)
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByPciBusId(bus)))
+    except pynvml.NVMLError as error:
+        raise UserError(f"NVML does not know GPU {index} ({bus}): {error}") from error
 
 
 def device_spec(index: int = 0) -> GpuSpec:
