@@ -38,6 +38,7 @@ BARRIER_CLK = 50
 LOOP_INSTRUCTIONS = 64  # addresses, branch and what the assembler adds, per k-tile and warp
 PROMOTION_EXPOSED = 0.5  # share of it that the next MMAs on the same accumulators wait for
 REGISTER_SLACK = 1.06  # compilers take a little more than the sum of what is live
+STRAGGLE = 0.08  # CTAs that start together end over this share of their time
 OVERLAP = 1.3  # see ``_overlap``
 OVERLAP_PER_WARP = 1.5
 OVERLAP_FRAGMENTS = 1.5
@@ -204,9 +205,10 @@ def _wave(
 def _waves(
     c: GroupedGemmConfig, gpu: GpuSpec, grid: TileGrid, tile: _TileCost, moved: Traffic, slots: int
 ) -> dict[str, float]:
-    """Sum of ``_wave`` over all waves of up to ``slots`` CTAs."""
+    """Sum of ``_wave`` over all waves of up to ``slots`` CTAs, and the wait for stragglers."""
     full, rest = divmod(grid.ctas, slots)
-    clk = {name: full * value for name, value in _wave(c, gpu, grid, tile, moved, slots).items()}
+    first = _wave(c, gpu, grid, tile, moved, min(slots, grid.ctas))
+    clk = {name: full * value for name, value in first.items()}
     if rest:
         last = _wave(c, gpu, grid, tile, moved, rest)
         # The more waves went before, the less do the CTAs of the last one start together.
@@ -214,6 +216,8 @@ def _waves(
         last["latency"] -= hidden
         last["total"] -= hidden
         clk = {name: value + last[name] for name, value in clk.items()}
+    for name in ("latency", "total"):
+        clk[name] += STRAGGLE * first["total"]
     return clk
 
 

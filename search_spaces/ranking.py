@@ -28,7 +28,7 @@ SHARES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("tile_k",), 2 / 3),
     (("stages",), 2 / 3),
     (("tile_m", "tile_n", "tile_k"), 1 / 6),
-    (("tile_m", "tile_n", "tile_k", "swap", "warps_m", "warps_n", "warps_k"), 1 / 16),
+    (("tile_m", "tile_n", "tile_k", "warps_m", "warps_n", "warps_k"), 1 / 16),
 )
 
 
