@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from search_spaces.fingerprint import template_fingerprint
-from search_spaces.problem import Numerics
 from templates.built import BuildError, Built
 from tuner.backends.base import Measurement
+from tuner.figures import Work
 from tuner.plan import Place
 from tuning_db.records import TrialRecord, TrialStatus, Verified
 from tuning_db.store import TuningDB
@@ -21,9 +21,7 @@ class Ledger:
         self.db, self.run_id, self.place = db, run_id, place
         self.default = place.view.default()
         self.template = template_fingerprint(place.problem.op)
-        rows = place.bucket.histogram(place.problem, seed=0)
-        self._flops = place.problem.flops(sum(rows))
-        self._traffic = place.problem.traffic(sum(rows), sum(count > 0 for count in rows))
+        self._work = Work.of(place.problem, place.bucket, place.target.gpu)
 
     def past(self) -> list[TrialRecord]:
         """Search trials of this place, source and template, oldest first; each config once."""
@@ -89,9 +87,9 @@ class Ledger:
             verified=m.verified,
             time_us=m.time_us,
             time_spread_us=m.spread_us,
-            tflops=self._flops / m.time_us / 1e6 if m.time_us else None,
-            gbps=self._traffic / m.time_us / 1e3 if m.time_us else None,
-            roofline=self.floor_us / m.time_us if m.time_us else None,
+            tflops=self._work.tflops(m.time_us) if m.time_us else None,
+            gbps=self._work.gbps(m.time_us) if m.time_us else None,
+            roofline=self._work.roofline(m.time_us) if m.time_us else None,
             is_default=m.config == self.default,
             is_finalist=is_finalist,
             rel_error=m.rel_error,
@@ -101,13 +99,6 @@ class Ledger:
             temperature_c=m.temperature_c,
             gpu_busy=m.gpu_busy,
         )
-
-    @property
-    def floor_us(self) -> float:
-        """Roofline of this place: the best that any config its numerics allow could do."""
-        f16 = self.place.problem.numerics is not Numerics.FP32
-        gpu = self.place.target.gpu
-        return gpu.floor_us(self._flops, self._traffic, f16_accumulate=f16)
 
     def _store(self, record: TrialRecord) -> TrialRecord:
         return replace(record, id=self.db.add_trial(record))

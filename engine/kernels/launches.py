@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from engine.kernels.checks import Checked
 from engine.kernels.dispatcher import Dispatcher
 from engine.kernels.launch import Counters, Launch
 from engine.kernels.loader import KernelLoader
@@ -34,25 +35,20 @@ class Launches:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def run(
-        self,
-        sizes: Sizes,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        c: torch.Tensor,
-        offsets: torch.Tensor,
-    ) -> None:
-        """Queue the kernel for checked tensors on torch's current stream of this device."""
+    def run(self, operands: Checked, c: int, top_k: int | None) -> None:
+        """Queue the kernel on torch's current stream of this device; c [rows, N] is a pointer."""
         if torch.cuda.current_device() != self._index or not hasattr(self._thread, "bound"):
             with torch.cuda.device(self._index):
                 self._bind()
-                self.run(sizes, a, b, c, offsets)
+                self.run(operands, c, top_k)
             return
+        rows, experts, n, k, a, b, offsets = operands
+        sizes = (rows, experts, n, k, top_k)
         launch = self._ready.get(sizes) or self._first(sizes)
         if launch is not None:
             # torch.cuda.current_stream() makes an object for the same number, in 1.5 us.
             stream = torch._C._cuda_getCurrentRawStream(self._index)
-            launch(a.data_ptr(), b.data_ptr(), c.data_ptr(), offsets.data_ptr(), stream)
+            launch(a, b, c, offsets, stream)
 
     def prepare(self, problem: Problem, rows: Sequence[int]) -> None:
         """Compile and load what these numbers of rows will run, with top_k given or not."""

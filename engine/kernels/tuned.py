@@ -78,17 +78,18 @@ class TunedKernels:
         write memory of others. ``check=True`` reads them back first, which waits for the device;
         on a CPU they are always checked. Raises UserError for tensors that break these rules.
         """
-        rows, experts, n, k = check_operands(a, b, offsets, self.device)
+        operands = check_operands(a, b, offsets, self.device)
+        rows, n = operands[0], operands[2]
         if out is not None:
-            check_out(out, (rows, n), (a, b, offsets))
+            check_out(out, operands, self.device)
         if check or self._launches is None:
             check_offsets(offsets, rows)
         if self._launches is None:
-            problem_of_shape(experts, n, k, top_k, self.numerics)
+            problem_of_shape(*operands[1:4], top_k, self.numerics)
             return grouped_gemm_reference(a, b, offsets, out)
         if out is None:
-            out = a.new_empty((rows, n))
-        self._launches.run((rows, experts, n, k, top_k), a, b, out, offsets)
+            out = a.new_empty(rows, n)
+        self._launches.run(operands, out.data_ptr(), top_k)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:
