@@ -86,7 +86,7 @@ def run(kernel: BoundKernel, inputs: Inputs) -> None:
 
 @pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=["ragged", "whole"])
 def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
-    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=900)
+    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=500)
     built = jobs(pool, problem, configs)
     for histogram in HISTOGRAMS:
         inputs = inputs_of(problem, histogram, seed=sum(histogram))

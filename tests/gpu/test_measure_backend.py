@@ -71,7 +71,8 @@ def plant(name: str) -> Candidate:
 
 
 class TestGpuBackend(BackendContract):
-    @pytest.fixture
+    # One for all: a worker takes seconds to start. What a test does to it is mended by respawning.
+    @pytest.fixture(scope="class")
     def backend(self) -> Iterator[GpuBackend]:
         with closing(GpuBackend(device_spec(), [0], TIER)) as backend:
             yield backend
@@ -84,7 +85,7 @@ class TestGpuBackend(BackendContract):
     def buckets(self) -> tuple[Bucket, Bucket]:
         return Bucket.parse("4"), Bucket.parse("1024")
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def candidates(self) -> list[Candidate]:
         return build(PROBLEM, 3)
 
@@ -95,7 +96,7 @@ class TestGpuBackend(BackendContract):
 
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
-    made = Crew(MEASURER, {device_uuid(0): (0,)}, Deadlines(evaluate=20))
+    made = Crew(MEASURER, {device_uuid(0): (0,)}, Deadlines(evaluate=8))
     made.prepare(Setting(PROBLEM, BUCKET, seed=3))
     yield made
     made.close()
@@ -114,7 +115,7 @@ def measure(crew: Crew, candidate: Candidate) -> Measurement:
         ("writes zeros", TrialStatus.WRONG_RESULT, "elements are wrong"),
         ("writes beyond C", TrialStatus.WRONG_RESULT, "memory beyond C was written (guard row 0"),
         ("reads a wild address", TrialStatus.LAUNCH_ERROR, "illegal memory access"),
-        ("never ends", TrialStatus.TIMEOUT, "no end within 20 s"),
+        ("never ends", TrialStatus.TIMEOUT, "no end within 8 s"),
     ],
 )
 def test_planted_mistakes_are_told_apart_and_cost_no_later_trial(
