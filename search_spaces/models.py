@@ -165,6 +165,7 @@ def load_model(name_or_path: str | Path) -> ModelShape:
         is_dir, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError):  # longer than a path may be, or with a null byte in it
         is_dir = is_file = False
+    is_dir = is_dir and bool(text)  # Path("") would be the folder we are in
     if is_dir:
         file = path / "config.json"
         if not file.is_file():

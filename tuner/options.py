@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from search_spaces.command_line import Parser, choose, whole_number
 from search_spaces.errors import UserError
 from search_spaces.models import LAYERS
 from search_spaces.problem import Numerics
@@ -18,6 +17,8 @@ SAMPLERS = ("tpe", "random", "exhaustive")
 TIERS = ("sm_75",)
 DEFAULT_MODEL = "mixtral-8x7b"
 DEFAULT_BUCKETS = "1,16,256"
+LARGEST_SEED = (1 << 63) - 1  # the DB keeps it as a 64-bit integer
+LONGEST_MINUTES = 60 * 24 * 365
 EXAMPLES = """examples:
   python -m tuner.search                                   Mixtral-8x7B on this machine's GPUs
   python -m tuner.search --gpu "RTX 2080 Ti" --effort full  a card that is not here: predicted
@@ -60,34 +61,14 @@ class Options:
     replay: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, as every other bad input is told."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def choose(kind: str, word: str, choices: Sequence[str]) -> str:
-    """``word`` if it is one of ``choices``. Raises UserError naming them and the nearest."""
-    if word in choices:
-        return word
-    near = difflib.get_close_matches(word, choices, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"unknown {kind} '{word}': {hint}choose one of {', '.join(choices)}")
-
-
 def parse_options(argv: Sequence[str]) -> Options:
     """Reads the command line. Raises UserError for unknown flags, names and bad numbers."""
-    parser = _parser()
-    given, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flags = [f"--{name.replace('_', '-')}" for name in vars(given)]
-        choose("option", unknown[0].partition("=")[0], flags)
+    given = _parser().read(argv)
     return Options(
         op=given.op,
         model=given.model,
         shape=given.shape,
-        layer=given.layer and choose("layer", given.layer, LAYERS),
+        layer=None if given.layer is None else choose("layer", given.layer, LAYERS),
         numerics=Numerics(choose("numerics", given.numerics, [n.value for n in Numerics])),
         buckets=given.buckets,
         skew=given.skew,
@@ -99,8 +80,8 @@ def parse_options(argv: Sequence[str]) -> Options:
         effort=_effort(given),
         sampler=choose("sampler", given.sampler, SAMPLERS),
         db=given.db,
-        seed=_at_least("--seed", given.seed, 0),
-        workers=_at_least("--workers", given.workers, 1),
+        seed=given.seed,
+        workers=given.workers,
         resume=given.resume,
         json=given.json,
         record=given.record,
@@ -110,27 +91,20 @@ def parse_options(argv: Sequence[str]) -> Options:
 
 def _effort(given: argparse.Namespace) -> Effort:
     effort = EFFORTS[choose("effort", given.effort, list(EFFORTS))]
-    trials = _at_least("--trials", given.trials, 1)
-    if given.minutes is not None and not 0 < given.minutes < 1e6:
-        raise UserError(f"--minutes {given.minutes:g}: must be above 0")
+    if given.minutes is not None and not 0 < given.minutes <= LONGEST_MINUTES:
+        raise UserError(
+            f"--minutes {given.minutes:g}: must be above 0 and at most {LONGEST_MINUTES}"
+        )
     return effort.limited(
-        trials=trials, minutes=given.minutes, exhaustive=given.sampler == "exhaustive"
+        trials=given.trials, minutes=given.minutes, exhaustive=given.sampler == "exhaustive"
     )
 
 
-def _at_least(flag: str, value: int | None, least: int) -> int | None:
-    if value is not None and value < least:
-        raise UserError(f"{flag} {value}: must be at least {least}")
-    return value
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m tuner.search",
         description="Search the fastest kernel configs of a mixture-of-experts layer.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     _add_problem_flags(parser.add_argument_group("what to tune"))
     _add_target_flags(parser.add_argument_group("for which GPU (default: all in this machine)"))
@@ -190,13 +164,19 @@ def _add_search_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--effort", default="quick", metavar="|".join(EFFORTS), help="default: %(default)s"
     )
-    group.add_argument("--trials", type=int, metavar="N", help="configs tried per bucket")
+    group.add_argument(
+        "--trials", type=whole_number(1), metavar="N", help="configs tried per bucket"
+    )
     group.add_argument("--minutes", type=float, metavar="M", help="time for the whole run")
     group.add_argument(
         "--sampler", default="tpe", metavar="|".join(SAMPLERS), help="default: %(default)s"
     )
-    group.add_argument("--seed", type=int, help="default: a fresh one, printed")
-    group.add_argument("--workers", type=int, metavar="N", help="compilers (default: all cores)")
+    group.add_argument(
+        "--seed", type=whole_number(0, LARGEST_SEED), help="default: a fresh one, printed"
+    )
+    group.add_argument(
+        "--workers", type=whole_number(1), metavar="N", help="compilers (default: all cores)"
+    )
     group.add_argument(
         "--resume", action="store_true", help="go on with the last search; repeats no trial"
     )

@@ -20,7 +20,7 @@ from tuner.recording import Recording
 from tuner.target import Target, resolve_targets
 from tuner.view import View
 from tuning_db.records import Source
-from tuning_db.url import resolve_url
+from tuning_db.store import TuningDB
 
 LARGEST_SEED = 1 << 31
 
@@ -66,7 +66,7 @@ class Plan:
 def make_plan(options: Options) -> Plan:
     """Resolves names and checks that each place has valid configs. Raises UserError."""
     seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
-    url = resolve_url(options.db)
+    url = TuningDB.check(options.db, create=not options.resume)
     if options.replay is not None:
         recording = Recording.load(options.replay)
         places = _recorded_places(options, recording)
@@ -105,7 +105,7 @@ def _problems(options: Options) -> list[Problem]:
         if options.layer is not None:
             raise UserError("--layer goes with --model: a --shape is one layer already")
         return [parse_shape(options.shape, op=options.op, numerics=options.numerics)]
-    model = load_model(options.model or DEFAULT_MODEL)
+    model = load_model(DEFAULT_MODEL if options.model is None else options.model)
     layers = LAYERS if options.layer is None else (options.layer,)
     return [model.problem(layer, options.numerics) for layer in layers]
 
@@ -138,11 +138,11 @@ def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...
         "--model": options.model,
         "--shape": options.shape,
         "--layer": options.layer,
-        "--config": options.configs,
+        "--config": options.configs or None,
         "--record": options.record,
     }
     for flag, value in given.items():
-        if value:
+        if value is not None:
             raise UserError(f"{flag} does not go with --replay: a recording has its own problems")
     wanted = None if options.buckets in (None, "all") else _sizes(options.buckets or "")
     target = Target(find_gpu(recording.gpu))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces import space_for
+from search_spaces.command_line import run_command
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
 from search_spaces.space import SpaceView
@@ -26,7 +26,7 @@ from tuner.job import Setting, job_of
 from tuner.run_options import RunOptions, parse_run_options
 from tuning_db.records import Source, TrialStatus, Verified
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED = 1
 FALLBACK_GPU = "RTX 2080 Ti"
 
 
@@ -36,15 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: right and timed, or printed; 1: the kernel is wrong or cannot run; 2: bad input, told in
     one line.
     """
-    try:
-        return _run(parse_run_options(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python's own flush at exit would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    given = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _run(parse_run_options(given)))
 
 
 def _run(options: RunOptions) -> int:

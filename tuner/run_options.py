@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from search_spaces import space_for
 from search_spaces.bucket import Bucket, Skew
+from search_spaces.command_line import Parser, choose, whole_number
 from search_spaces.errors import UserError
 from search_spaces.models import LAYERS, load_model
 from search_spaces.problem import Numerics, Problem
@@ -42,16 +42,9 @@ class RunOptions:
     json: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, as every other bad input is told."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def parse_run_options(argv: Sequence[str]) -> RunOptions:
     """Read the command line. Raises UserError for unknown flags, names and bad numbers."""
-    given = _parser().parse_args(argv)
+    given = _parser().read(argv)
     view = next((name for name in VIEWS if getattr(given, name)), None)
     if view is None and given.gpu is not None:
         raise UserError("--gpu names a card that is not here: add --source, --ptx or --sass")
@@ -64,21 +57,18 @@ def parse_run_options(argv: Sequence[str]) -> RunOptions:
         view=view,
         gpu=given.gpu,
         device=given.device,
-        seed=_at_least("--seed", given.seed, 0),
-        iterations=_at_least("--iterations", given.iterations, 1),
+        seed=given.seed,
+        iterations=given.iterations,
         json=given.json,
     )
 
 
 def _problem(given: argparse.Namespace) -> Problem:
     space_for(given.op)  # an unknown op is the first thing to tell
-    try:
-        numerics = Numerics(given.numerics)
-    except ValueError:
-        names = ", ".join(n.value for n in Numerics)
-        raise UserError(f"unknown numerics '{given.numerics}': choose one of {names}") from None
+    numerics = Numerics(choose("numerics", given.numerics, [n.value for n in Numerics]))
     if given.shape is None:
-        return load_model(given.model).problem(given.layer or LAYERS[0], numerics)
+        layer = LAYERS[0] if given.layer is None else given.layer
+        return load_model(given.model).problem(layer, numerics)
     if given.layer is not None:
         raise UserError("--layer goes with --model: a --shape is one layer already")
     return parse_shape(given.shape, op=given.op, numerics=numerics)
@@ -93,19 +83,11 @@ def _bucket(given: argparse.Namespace) -> Bucket:
     return replace(bucket, skew=Skew.parse(given.skew))
 
 
-def _at_least(flag: str, value: int | None, least: int) -> int | None:
-    if value is not None and value < least:
-        raise UserError(f"{flag} {value}: must be at least {least}")
-    return value
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m tuner.run",
         description="Render, build, verify and time one config.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--op", default="grouped_gemm", help="default: %(default)s")
@@ -127,8 +109,8 @@ def _parser() -> _Parser:
     view.add_argument("--ptx", action="store_true", help="print the PTX; no GPU needed")
     view.add_argument("--sass", action="store_true", help="print the machine code; no GPU needed")
     add("--gpu", metavar="NAME", help="with those three: the card to build for")
-    add("--device", type=int, default=0, metavar="N", help="CUDA device (default: %(default)s)")
-    add("--seed", type=int, help="of the inputs (default: a fresh one, printed)")
-    add("--iterations", type=int, metavar="N", help="timed launches (default: about 0.2 s of them)")
+    add("--device", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
+    add("--seed", type=whole_number(0), help="of the inputs (default: a fresh one, printed)")
+    add("--iterations", type=whole_number(1), metavar="N", help="default: launches for 0.2 s")
     add("--json", action="store_true", help="one JSON document on stdout")
     return parser

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from search_spaces.errors import UserError
-from tuner.interrupt import stop_on_interrupt
-from tuner.options import parse_options
-from tuner.plan import make_plan
-from tuner.progress import SearchProgress
-from tuner.provenance import command_line
-from tuner.record_run import save_recording
-from tuner.report import document, make_console, print_next, print_plan, print_results
+from search_spaces.command_line import EXIT_INTERRUPTED, run_command
 
-EXIT_NOTHING_WORKS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tuner.plan import Plan
+
+EXIT_NOTHING_WORKS = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,25 +24,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     130: interrupted, with what was found stored.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    try:
-        return _search(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("interrupted: finished trials are stored, --resume goes on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    interrupted = "interrupted: finished trials are stored, --resume goes on"
+    return run_command(lambda: _search(arguments), interrupted)
 
 
 def _search(arguments: Sequence[str]) -> int:
+    # Imported here, where there is someone to catch Ctrl-C.
+    from tuner.options import parse_options
+    from tuner.plan import make_plan
+    from tuner.report import make_console, print_plan
+
     options = parse_options(arguments)
     console = make_console(to_stderr=options.json)
     plan = make_plan(options)
     print_plan(console, plan)
+    return _carry_out(plan, arguments, console)
+
+
+def _carry_out(plan: Plan, arguments: Sequence[str], console: Console) -> int:
     # Imported once the command is known to make sense: Optuna alone takes a second.
+    from tuner.interrupt import stop_on_interrupt
+    from tuner.progress import SearchProgress
+    from tuner.provenance import command_line
+    from tuner.record_run import save_recording
+    from tuner.report import document, print_next, print_results
     from tuner.session import run_session
 
-    command = command_line("tuner.search", arguments)
+    options, command = plan.options, command_line("tuner.search", arguments)
     progress = SearchProgress(console)
     with stop_on_interrupt(progress.note) as stop, progress:
         session = run_session(plan, command, progress, stop)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from search_spaces.errors import UserError
+from search_spaces.command_line import Parser, run_command
 from tuning_db import doctor, schema, show
 from tuning_db.exchange import export, merge
 from tuning_db.rows import read_rows
@@ -18,36 +16,26 @@ from tuning_db.store import TuningDB
 from tuning_db.url import shown
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0; 1 when ``doctor`` found an error; 2 for bad input."""
-    try:
-        arguments = _parser().parse_args(argv)
+
+    def command() -> int:
+        arguments = _parser().read(sys.argv[1:] if argv is None else argv)
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
         return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # `show | head` has read enough; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+    return run_command(command)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m tuning_db", description="The tuning DB: what won, and why.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    db = _Parser(add_help=False)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m tuning_db", description="The tuning DB: what won, and why.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    db = Parser(add_help=False)
     db.add_argument("--db", help="path or URL (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
-    choice = _Parser(add_help=False)
+    choice = Parser(add_help=False)
     choice.add_argument("--gpu", help='only this GPU model, e.g. "RTX 2080 Ti"')
     choice.add_argument("--model", help="only this model, model/layer or problem key")
-    format_ = _Parser(add_help=False)
+    format_ = Parser(add_help=False)
     format_.add_argument("--format", help="csv, json, parquet or vllm (default: by the suffix)")
 
     command = commands.add_parser("show", parents=[db, choice], help="print the best configs")

@@ -80,7 +80,11 @@ def use_wal(engine: Engine) -> None:
 
 
 def _check_file(path: Path, *, create: bool) -> None:
-    if path.is_dir():
+    try:
+        is_directory = path.is_dir()
+    except (OSError, ValueError) as error:  # too long, or with a zero byte in it
+        raise UserError(f"database {path}: {error}: name another file with --db") from None
+    if is_directory:
         raise UserError(f"database {path} is a directory: name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"database {path}: there is no directory {path.parent}, create it first")

@@ -61,6 +61,16 @@ class TuningDB:
             raise
         return cls(engine, url)
 
+    @staticmethod
+    def check(path_or_url: str | os.PathLike[str] | None = None, *, create: bool = True) -> str:
+        """The database's URL, once its name, folder, kind and driver are found to be in order.
+
+        Touches no file and asks no server. Raises UserError as :meth:`open` would.
+        """
+        url = resolve_url(path_or_url)
+        make_engine(url, create=create, readonly=False).dispose()
+        return url
+
     def close(self) -> None:
         """Gives all connections back."""
         self.engine.dispose()

@@ -7,39 +7,34 @@ import json
 import sys
 from collections.abc import Sequence
 
-from search_spaces.errors import UserError
+from search_spaces.command_line import Parser, run_command, whole_number
 from templates.cache import CacheSize, KernelCache
 
+LONGEST = 36_500  # days
 _MB = 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line on stderr."""
-    options = _parser().parse_args(arguments)
-    try:
-        _run(KernelCache(), options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _run(_parser().read(given)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m templates.cache", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m templates.cache", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--size", action="store_true", help="count kernels and bytes")
     action.add_argument("--prune", action="store_true", help="remove kernels long unused")
     parser.add_argument(
-        "--days", type=int, default=30, metavar="N",
+        "--days", type=whole_number(0, LONGEST), default=30, metavar="N",
         help="with --prune: remove what was not used for N days (%(default)s); 0 removes all",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-def _run(cache: KernelCache, options: argparse.Namespace) -> None:
-    if options.days < 0:
-        raise UserError(f"--days {options.days} is negative: give 0 or more days")
+def _run(options: argparse.Namespace) -> int:
+    cache = KernelCache()
     found = cache.prune(options.days) if options.prune else cache.size()
     if options.json:
         report = {"root": str(cache.root), "kernels": found.kernels, "bytes": found.bytes}
@@ -48,6 +43,7 @@ def _run(cache: KernelCache, options: argparse.Namespace) -> None:
         print(f"removed {_told(found)} from {cache.root}")
     else:
         print(f"{_told(found)} in {cache.root}")
+    return 0
 
 
 def _told(found: CacheSize) -> str:

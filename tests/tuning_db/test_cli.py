@@ -157,7 +157,7 @@ def test_doctor_migrates_when_asked(file: Path, capsys: pytest.CaptureFixture[st
         (["export", "x", "--format", "xml", "--db", "tuning.sqlite"], "unknown format 'xml'"),
         (["export", ".", "--format", "csv", "--db", "tuning.sqlite"], "is a directory"),
         (["import", "text.sqlite", "--format", "json", "--db", "tuning.sqlite"], "is no export of"),
-        (["show", "--colour"], "unrecognized arguments: --colour"),
+        (["show", "--colour"], "unknown option '--colour'"),
         (["repair"], "invalid choice: 'repair'"),
         ([], "the following arguments are required: COMMAND"),
     ],
