@@ -11,6 +11,7 @@ from typing import Any
 
 from search_spaces import space_for
 from search_spaces.command_line import run_command
+from search_spaces.cost_model import explain, predict
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
 from search_spaces.space import SpaceView
@@ -46,6 +47,12 @@ def _run(options: RunOptions) -> int:
     chosen = None if options.config == "default" else space.config_type.parse(options.config)
     gpu = _gpu(options)
     config = _checked(chosen, space.view(options.problem, gpu))
+    if options.view == "explain":
+        # Which expert gets how many rows does not matter to the model: any seed will do.
+        histogram = options.bucket.histogram(options.problem, options.seed or 0)
+        prediction = predict(options.problem, config, gpu, histogram)
+        print("\n".join([f"{config} on {gpu.name}", *explain(prediction)]))
+        return 0
     variant = render(options.problem, config)
     if options.view == "source":
         print(translation_unit([variant]))
@@ -77,7 +84,8 @@ def _gpu(options: RunOptions) -> GpuSpec:
     except UserError as error:
         if options.view is None:
             raise UserError(
-                f"timing needs a GPU ({error}): --source, --ptx and --sass work without one"
+                f"timing needs a GPU ({error}): --explain, --source, --ptx and --sass work "
+                "without one"
             ) from error
         return find_gpu(FALLBACK_GPU)
     return device_spec(options.device)

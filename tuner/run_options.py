@@ -14,10 +14,11 @@ from search_spaces.models import LAYERS, load_model
 from search_spaces.problem import Numerics, Problem
 from search_spaces.shape import parse_shape
 
-VIEWS = ("source", "ptx", "sass")
+VIEWS = ("explain", "source", "ptx", "sass")
 _EPILOG = """examples:
   python -m tuner.run --config default --bucket 16
   python -m tuner.run --config NAME --bucket 256 --model olmoe-1b-7b --layer down --json
+  python -m tuner.run --config NAME --bucket 16 --explain --gpu "RTX 2080 Ti"
   python -m tuner.run --config NAME --bucket 16 --sass --gpu "RTX 2080 Ti"
   ncu -k regex:lm_ -s 2 -c 1 python -m tuner.run --config NAME --bucket 16 --iterations 1
      (the first launch is the one that is checked, the second warms up)
@@ -26,7 +27,7 @@ _EPILOG = """examples:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asked for. ``view`` is "source", "ptx" or "sass"; None: verify and time.
+    """What the user asked for. ``view`` is one of VIEWS; None: verify and time.
 
     ``gpu`` names a card that is not here; ``iterations`` None lets the time decide.
     """
@@ -47,7 +48,8 @@ def parse_run_options(argv: Sequence[str]) -> RunOptions:
     given = _parser().read(argv)
     view = next((name for name in VIEWS if getattr(given, name)), None)
     if view is None and given.gpu is not None:
-        raise UserError("--gpu names a card that is not here: add --source, --ptx or --sass")
+        wanted = "add --explain, --source, --ptx or --sass"
+        raise UserError(f"--gpu {given.gpu} names a card that is not here: {wanted}")
     if view is not None and given.json:
         raise UserError(f"--json goes with a time, --{view} is printed as it is")
     return RunOptions(
@@ -105,10 +107,15 @@ def _parser() -> Parser:
         default=Numerics.PROMOTED.value, help="default: %(default)s",
     )  # fmt: skip
     view = parser.add_mutually_exclusive_group()
+    view.add_argument(
+        "--explain",
+        action="store_true",
+        help="tell where the cost model sees time go; no GPU needed",
+    )
     view.add_argument("--source", action="store_true", help="print the CUDA source; no GPU needed")
     view.add_argument("--ptx", action="store_true", help="print the PTX; no GPU needed")
     view.add_argument("--sass", action="store_true", help="print the machine code; no GPU needed")
-    add("--gpu", metavar="NAME", help="with those three: the card to build for")
+    add("--gpu", metavar="NAME", help="with those four: the card they are for")
     add("--device", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
     add("--seed", type=whole_number(0), help="of the inputs (default: a fresh one, printed)")
     add("--iterations", type=whole_number(1), metavar="N", help="default: launches for 0.2 s")

@@ -48,6 +48,20 @@ def test_source_has_the_config_and_its_entry(capsys: pytest.CaptureFixture[str])
     assert ".target sm_75" in ptx
 
 
+def test_explain_shows_the_bank_conflicts_that_a_swizzle_removes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Rows of 32 halves: unswizzled, the 8 rows of a matrix share 2 of 8 chunks of the banks."""
+    told = {}
+    for smem in ("none", "sw2.3.3"):
+        name = f"128x128x32_w2x2x1_s2_{smem}_f32_r2x8_mn_ca_o1_g8_k1"
+        arguments = ["--config", name, "--bucket", "256", "--explain", "--gpu", "RTX 2080 Ti"]
+        assert main(arguments) == 0
+        told[smem] = capsys.readouterr().out
+    assert "0 extra wavefronts by bank conflicts" in told["sw2.3.3"]
+    assert "3 extra wavefronts by bank conflicts" in told["none"]
+
+
 def test_sass_is_the_targets_machine_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "default", "--sass", *SMALL]) == 0
     turing = capsys.readouterr().out
@@ -87,7 +101,10 @@ def invalid_name() -> str:
     [
         (["--config", "128x128", *SMALL], "is no grouped_gemm config"),
         (["--config", "default", *SMALL, "--source", "--gpu", "RTX 9"], "unknown GPU 'RTX 9'"),
-        (["--config", "default", *SMALL, "--gpu", "T4"], "add --source, --ptx or --sass"),
+        (
+            ["--config", "default", *SMALL, "--gpu", "T4"],
+            "add --explain, --source, --ptx or --sass",
+        ),
         (["--config", "default", *SMALL, "--json", "--ptx"], "--json goes with a time"),
         (["--config", "default", *SMALL, "--layer", "down"], "--layer goes with --model"),
         (["--config", "default", *SMALL, "--op", "conv"], "unknown op 'conv'"),
