@@ -77,12 +77,15 @@ class Coordinator:
         """
         wanted = deque(config for config in first if config not in self._study.tried)
         while not limits.stop.is_set():
-            self._propose(wanted, limits)
             self._dispatch()
+            proposed = self._propose(wanted, limits)
             if not self._building and not self._running:
                 return
+            # A proposal costs the sampler some 50 ms, in which a card may fall idle: results are
+            # looked at after each one, and waited for only when there is nothing to propose.
             futures: list[Future[Any]] = [*self._building, *self._running]
-            done, _ = wait(futures, timeout=TICK_S, return_when=FIRST_COMPLETED)
+            pause = 0.0 if proposed else TICK_S
+            done, _ = wait(futures, timeout=pause, return_when=FIRST_COMPLETED)
             for future in done:
                 record = self._settle(future)
                 if record is not None:
@@ -95,16 +98,18 @@ class Coordinator:
         times = [r.time_us for r in self.records if r.status is TrialStatus.OK and r.time_us]
         return min(times, default=None)
 
-    def _propose(self, wanted: deque[Any], limits: Limits) -> None:
-        while len(self._building) + len(self._ready) < self._builder.depth:
-            in_flight = len(self._building) + len(self._ready) + len(self._running)
-            if not limits.allow(len(self.records) + in_flight):
-                return
-            proposal = self._study.ask(wanted.popleft() if wanted else None)
-            if proposal is None:
-                return
-            future = self._builder.submit(self._ledger.place.problem, proposal.config)
-            self._building[future] = proposal
+    def _propose(self, wanted: deque[Any], limits: Limits) -> bool:
+        """Sends one more config to be built; False when that is enough for now."""
+        ahead = len(self._building) + len(self._ready)
+        in_flight = ahead + len(self._running)
+        if ahead >= self._builder.depth or not limits.allow(len(self.records) + in_flight):
+            return False
+        proposal = self._study.ask(wanted.popleft() if wanted else None)
+        if proposal is None:
+            return False
+        future = self._builder.submit(self._ledger.place.problem, proposal.config)
+        self._building[future] = proposal
+        return True
 
     def _dispatch(self) -> None:
         while self._ready and len(self._running) < self._backend.slots:

@@ -41,17 +41,18 @@ def provisional(records: Sequence[TrialRecord]) -> Verdict:
 
 
 def finalists(
-    records: Sequence[TrialRecord], most: int, default: Any, incumbent: Winner | None
+    records: Sequence[TrialRecord], most: int, late: Sequence[Any], incumbent: Winner | None
 ) -> list[Any]:
-    """The ``most`` fastest configs, the default and the present winner, each once.
+    """The ``most`` fastest configs, those of ``late`` and the present winner, each once.
 
-    The present winner defends its title, so that a short search never replaces a better one.
+    ``late`` begins with the default. The present winner defends its title, so that a short search
+    never replaces a better one.
     """
-    parse = type(default).parse
+    parse = type(late[0]).parse
     chosen = [parse(record.config) for record in best_trials(records, most)]
     failed = {record.config for record in records if record.status is not TrialStatus.OK}
-    late = [default] if incumbent is None else [default, parse(incumbent.trial.config)]
-    chosen += [config for config in late if str(config) not in failed]
+    defending = [] if incumbent is None else [parse(incumbent.trial.config)]
+    chosen += [config for config in (*late, *defending) if str(config) not in failed]
     return list(dict.fromkeys(chosen))
 
 

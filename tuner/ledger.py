@@ -29,13 +29,13 @@ class Ledger:
         return list({row.config: row for row in rows}.values())
 
     def last_final(self) -> dict[str, list[TrialRecord]]:
-        """Finalists of the newest run that held a final here, by config."""
+        """Finalists of the newest run that held a final here: the last trial on each card."""
         rows = [row for row in self._rows() if row.is_finalist]
-        found: dict[str, list[TrialRecord]] = {}
+        found: dict[str, dict[str | None, TrialRecord]] = {}
         for row in rows:
             if row.run_id == rows[-1].run_id:
-                found.setdefault(row.config, []).append(row)
-        return found
+                found.setdefault(row.config, {})[row.gpu_uuid] = row
+        return {config: list(by_card.values()) for config, by_card in found.items()}
 
     def _rows(self) -> list[TrialRecord]:
         place = self.place

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Container, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,39 +37,70 @@ class Run:
     progress: SearchProgress
 
 
-def search_place(place: Place, run: Run, equipment: Equipment, limits: Limits) -> Outcome:
+def search_place(
+    place: Place, run: Run, equipment: Equipment, limits: Limits, guests: Sequence[Any] = ()
+) -> Outcome:
     """Searches, holds the final and stores the winner.
 
-    A place whose final was held is only reported again, unless more trials are asked for now.
+    ``guests``, winners of neighbouring buckets, are tried early and meet the winner in the final:
+    between buckets a dispatcher weighs times of both. A place whose final was held is only reported
+    again, unless more trials are asked for now.
     """
     ledger = Ledger(run.db, run.id, place)
     study, records = _open_study(place, run, ledger)
     total = None if limits.trials is None else min(limits.trials, place.view.count)
     best = provisional(records).winner
     run.progress.begin(place, total, len(records), best.time_us if best else None)
-    backend = equipment.backend
     if study.decided and total is not None and len(records) >= total:
         verdict = choose_winner(ledger.last_final())
         return Outcome(place, tuple(records), verdict, stored=True)
+    backend = equipment.backend
+    known = [config for config in guests if not place.view.explain(config)]
+    left = None if total is None else max(0, total - len(records))
+    first, ready = _prepare(place, run.plan, equipment, known, study.tried, left)
     try:
-        backend.prepare(place.problem, place.bucket, place.seed(run.plan.seed, "search"))
+        ready.result()
     except UserError as error:  # too large for this card: the other places may fit
         return Outcome(place, tuple(records), Verdict(None, None), skipped=str(error))
     effort = run.plan.options.effort
     coordinator = Coordinator(study, equipment.builder, backend, ledger, effort.contender, records)
-    coordinator.run(_first(place, run.plan), limits, run.progress.trial)
+    coordinator.run(first, limits, run.progress.trial)
     incumbent = _incumbent(place, run.db)
     if limits.stop.is_set():
         verdict = provisional(coordinator.records)
-        stored = _beats(verdict, incumbent, ledger) and _store(verdict, place, run.db)
+        stored = _beats(verdict, incumbent, ledger) and store_winner(verdict, place, run.db)
     else:
-        configs = finalists(coordinator.records, effort.finalists, place.view.default(), incumbent)
+        late = [place.view.default(), *known]
+        configs = finalists(coordinator.records, effort.finalists, late, incumbent)
         seed = place.seed(run.plan.seed, "final")
         verdict = hold_final(configs, equipment.builder, backend, ledger, seed)
-        stored = _store(verdict, place, run.db)
+        stored = store_winner(verdict, place, run.db)
         study.close()
     optimum = backend.optimum_us() if isinstance(backend, ReplayBackend) else None
     return Outcome(place, tuple(coordinator.records), verdict, stored, optimum_us=optimum)
+
+
+def _prepare(
+    place: Place,
+    plan: Plan,
+    equipment: Equipment,
+    guests: Sequence[Any],
+    tried: Container[Any],
+    left: int | None,
+) -> tuple[list[Any], Future[None]]:
+    """What to try first, ranked and on its way to the compilers while the cards make their inputs.
+
+    ``left`` is how many trials are. The future is done; it raises UserError when inputs do not fit.
+    """
+    backend, builder = equipment.backend, equipment.builder
+    with ThreadPoolExecutor(1) as aside:
+        seed = place.seed(plan.seed, "search")
+        ready = aside.submit(backend.prepare, place.problem, place.bucket, seed)
+        wanted = dict.fromkeys(_first(place, plan, guests))
+        first = [config for config in wanted if config not in tried]
+        for config in first[:left][: builder.depth]:
+            builder.submit(place.problem, config)  # asked for again, it is there or under way
+    return first, ready
 
 
 def _open_study(place: Place, run: Run, ledger: Ledger) -> tuple[Study, list[TrialRecord]]:
@@ -84,9 +117,9 @@ def _open_study(place: Place, run: Run, ledger: Ledger) -> tuple[Study, list[Tri
     return study, records
 
 
-def _first(place: Place, plan: Plan) -> list[Any]:
-    """The default, what the user named, and for a guided search what the cost model thinks best."""
-    first = [place.view.default(), *place.extra]
+def _first(place: Place, plan: Plan, guests: Sequence[Any]) -> list[Any]:
+    """The default, what the user named, guests, and if guided what the cost model thinks best."""
+    first = [place.view.default(), *place.extra, *guests]
     if plan.options.sampler != "tpe":
         return first
     rng = random.Random(place.seed(plan.seed, "warm start"))
@@ -116,7 +149,8 @@ def _beats(verdict: Verdict, incumbent: Winner | None, ledger: Ledger) -> bool:
     return new.time_us < old.time_us
 
 
-def _store(verdict: Verdict, place: Place, db: TuningDB) -> bool:
+def store_winner(verdict: Verdict, place: Place, db: TuningDB) -> bool:
+    """Whether the verdict's winner is the place's now: one from a better source stays."""
     winner = verdict.winner
     if winner is None or winner.id is None:
         return False

@@ -9,6 +9,7 @@ from threading import Event
 
 from tuner.coordinator import Limits
 from tuner.equipment import Equipment, equip
+from tuner.neighbours import buckets_below, rematch, winner_of
 from tuner.place_search import Run, search_place
 from tuner.plan import Place, Plan
 from tuner.progress import SearchProgress
@@ -44,8 +45,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                 _book(run.db, equipment)
                 for place in _places(plan, target):
                     if not stop.is_set():
-                        limits = clock.limits(stop)
-                        outcomes.append(search_place(place, run, equipment, limits))
+                        _search(place, outcomes, run, equipment, clock.limits(stop))
     except BaseException as error:
         if run is not None:
             _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -54,6 +54,23 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     status = "interrupted" if stop.is_set() else "finished"
     _end(run, status)
     return Session(run.id, status, tuple(outcomes))
+
+
+def _search(
+    place: Place, outcomes: list[Outcome], run: Run, equipment: Equipment, limits: Limits
+) -> None:
+    """Adds the place's outcome; its winner goes on to smaller buckets for as long as it wins."""
+    below = buckets_below(outcomes, place)
+    guests = winner_of(outcomes[below[0]]) if below else []
+    outcome = search_place(place, run, equipment, limits, guests)
+    for index in below:
+        if limits.stop.is_set():
+            break
+        before = outcomes[index]
+        outcomes[index] = rematch(before, winner_of(outcome), run, equipment)
+        if outcomes[index] is before:
+            break
+    outcomes.append(outcome)
 
 
 class _Clock:

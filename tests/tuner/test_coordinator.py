@@ -15,7 +15,7 @@ import pytest
 
 from search_spaces import Problem
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
-from templates import CompilePool, Target, Variant, render
+from templates import BuildError, Built, CompilePool, Target, Variant, render
 from tests.tuner.recordings import GPU, MANY, SMALL, made_up_recording
 from tuner import target
 from tuner.backends.base import Candidate, Fidelity, Measurement
@@ -36,6 +36,7 @@ class SlowReplay(ReplayBackend):
     """A replay that takes a while, several at once, and notes what it was asked."""
 
     slots = 3
+    seconds = 0.005
 
     def __init__(self) -> None:
         super().__init__(RECORDING)
@@ -52,7 +53,7 @@ class SlowReplay(ReplayBackend):
         return self._threads.submit(self._answer, candidate)
 
     def _answer(self, candidate: Candidate) -> Measurement:
-        time.sleep(0.005)
+        time.sleep(self.seconds)
         with self._lock:
             self.busy -= 1
         return self._look_up(candidate)
@@ -115,8 +116,28 @@ def test_slots_are_filled_but_never_overfilled(
 ) -> None:
     builder = RecordedBuilder()
     builder.depth = 6
-    coordinate(db, place, backend, builder).run([], Limits(Event(), trials=40), ignore)
+    backend.seconds = 0.3  # longer than the sampler needs to fill the slots
+    coordinate(db, place, backend, builder).run([], Limits(Event(), trials=12), ignore)
     assert backend.most_busy == backend.slots
+
+
+def test_what_is_built_does_not_wait_for_more_proposals(
+    db: TuningDB, place: Place, backend: SlowReplay
+) -> None:
+    """However far ahead builds may run, the first one is measured before the next is asked for."""
+    builder = RecordedBuilder()
+    builder.depth = 32
+    coordinator = coordinate(db, place, backend, builder)
+    proposed: list[int] = []
+    submit = builder.submit
+
+    def note(problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
+        proposed.append(len(backend.asked))
+        return submit(problem, config)
+
+    builder.submit = note  # type: ignore[method-assign]
+    coordinator.run([], Limits(Event(), trials=10), ignore)
+    assert all(asked >= before for before, asked in enumerate(proposed))
 
 
 def test_only_contenders_are_timed_at_length(

@@ -88,13 +88,14 @@ def test_finalists_are_the_fastest_the_default_and_the_present_winner() -> None:
     records = [trial(DEFAULT, 20.0), trial(A, 12.0), trial(B, 11.0), trial(C, 13.0)]
     records.append(trial(E, None, status=TrialStatus.TIMEOUT))
     incumbent = Winner(SMALL, MANY, GPU.name, trial(D, 10.0), None)
-    assert finalists(records, 2, DEFAULT, incumbent) == [B, A, DEFAULT, D]
-    assert finalists(records, 2, DEFAULT, None) == [B, A, DEFAULT]
-    assert finalists(records, 9, DEFAULT, None) == [B, A, C, DEFAULT]
+    assert finalists(records, 2, [DEFAULT], incumbent) == [B, A, DEFAULT, D]
+    assert finalists(records, 2, [DEFAULT], None) == [B, A, DEFAULT]
+    assert finalists(records, 2, [DEFAULT, E, C], incumbent) == [B, A, DEFAULT, C, D]
+    assert finalists(records, 9, [DEFAULT], None) == [B, A, C, DEFAULT]
 
 
 def test_a_default_or_winner_that_failed_now_is_no_finalist() -> None:
     failed = trial(DEFAULT, None, status=TrialStatus.LAUNCH_ERROR)
     lost = trial(D, None, status=TrialStatus.WRONG_RESULT)
     incumbent = Winner(SMALL, MANY, GPU.name, trial(D, 10.0), None)
-    assert finalists([failed, lost, trial(A, 12.0)], 3, DEFAULT, incumbent) == [A]
+    assert finalists([failed, lost, trial(A, 12.0)], 3, [DEFAULT], incumbent) == [A]
