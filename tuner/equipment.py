@@ -40,7 +40,7 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
         return
     workers = options.workers or len(os.sched_getaffinity(0))
     with CompilePool(workers) as pool, closing(_backend(target, options)) as backend:
-        build_for = BuildTarget(options.tier.replace("sm_", "compute_"), backend.archs)
+        build_for = BuildTarget.for_tier(options.tier, target.gpu.arch)
         yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), gpu_records(target))
 
 

@@ -10,7 +10,7 @@ from search_spaces.cost_model import predict
 from search_spaces.gpu import GpuSpec
 from search_spaces.problem import Problem
 from search_spaces.ranking import HISTOGRAM_SEED
-from templates.built import Binary
+from templates.built import Binary, Target
 from tuner.backends.base import Candidate, Fidelity, Measurement
 from tuning_db.records import Source, TrialStatus, Verified
 
@@ -27,7 +27,7 @@ class PredictBackend:
 
     def __init__(self, gpu: GpuSpec, tier: str) -> None:
         self.gpu = gpu
-        self.archs = tuple(dict.fromkeys((tier, gpu.arch)))
+        self.archs = Target.for_tier(tier, gpu.arch).archs
         self._problem: Problem | None = None
         self._rows: list[int] = []
 
