@@ -85,11 +85,6 @@ class GroupedGemmConfig:
         return self.tile_k + (int(self.smem[3:]) if self.smem.startswith("pad") else 0)
 
     @property
-    def stage_halves(self) -> int:
-        """Halves of one stage of the ring: the tiles of A and B."""
-        return (self.tile_m + self.tile_n) * self.row_halves
-
-    @property
     def promote_every(self) -> int:
         """k-steps of 16 between promotions to fp32; 0 when nothing is promoted."""
         return int(self.acc[4:]) if self.acc.startswith("f16p") else 0

@@ -49,7 +49,6 @@ def test_name_reads_as_documented() -> None:
     assert config.row_halves == 32
     assert replace(config, smem="pad8").row_halves == 40
     assert replace(config, acc="f16").promote_every == 0
-    assert config.stage_halves == (128 + 64) * 32
 
 
 @pytest.mark.parametrize(
