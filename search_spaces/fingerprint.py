@@ -12,7 +12,10 @@ from search_spaces.errors import UserError
 
 @lru_cache
 def template_fingerprint(op: str) -> str:
-    """First 16 hex digits of SHA-256 over the op's template, its generator and the CuTe headers.
+    """First 16 hex digits of SHA-256 over the files that make the op's machine code what it is.
+
+    These are its template and generator, the CuTe headers, the layouts and their spelling, and the
+    compiler options.
 
     Found by path, without importing ``templates``, so that the tuning DB can ask as well.
     Raises UserError when there is no template of that op.
@@ -24,7 +27,8 @@ def template_fingerprint(op: str) -> str:
     if not own:
         raise UserError(f"op '{op}' has no template in this version of Light-MoE")
     digest = hashlib.sha256()
-    for file in [*own, *sorted((root / "include" / "light_moe").rglob("*.cuh"))]:
+    shared = [Path(__file__).with_name("layouts.py"), root / "literal.py", root / "options.py"]
+    for file in [*own, *shared, *sorted((root / "include" / "light_moe").rglob("*.cuh"))]:
         digest.update(file.name.encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
