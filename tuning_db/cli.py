@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search_spaces.command_line import Parser, run_command
 from tuning_db import doctor, schema, show
-from tuning_db.exchange import export, merge
+from tuning_db.exchange import export, merge, read_trials
 from tuning_db.rows import read_rows
 from tuning_db.store import TuningDB
 from tuning_db.url import shown
@@ -81,8 +81,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    # Read first: a file that is no export leaves no new DB behind.
+    rows = read_trials(arguments.file, arguments.format)
     with TuningDB.open(arguments.db) as db:
-        merged = merge(db, arguments.file, format_name=arguments.format)
+        merged = merge(db, rows, arguments.file)
     print(
         f"{merged.added} trials added, {merged.known} were known, {merged.winners} winners changed"
     )

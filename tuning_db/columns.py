@@ -34,6 +34,10 @@ _NAMES = {
 }
 KIND = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
+# best_configs has these two in place of a trial's own id and uid; trials has all the others.
+_OF_WINNERS = {"trial_id", "decided_at"}
+TRIAL_COLUMNS = tuple(name for name in KIND if name not in _OF_WINNERS)
+
 # Never empty in a trial; everything else may be unknown.
 REQUIRED = frozenset(
     {"gpu", "gpu_arch", "model", "problem", "bucket", "tokens_per_expert", "skew", "config"}

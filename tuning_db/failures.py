@@ -48,7 +48,7 @@ def _explain(url: str, error: DBAPIError) -> str | None:
         return None
     if isinstance(error, OperationalError):
         first = message.strip().splitlines()[0]
-        return f"database {shown(url)} does not answer or refuses: {first}"
+        return f"database {shown(url)} does not answer or refuses ({first}): check URL and server"
     if "read-only transaction" in message:
         return f"database {shown(url)} is read-only, and this needs to write"
     return None

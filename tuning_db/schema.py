@@ -12,7 +12,7 @@ from tuning_db.models import Base
 from tuning_db.url import shown
 
 # Alembic's own default, alembic_version, belongs to Optuna where both share a database.
-VERSION_TABLE = "light_moe_version"
+VERSION_TABLE, OPTUNAS = "light_moe_version", "alembic_version"
 REVISIONS = ("0001", "0002")
 HEAD = REVISIONS[-1]
 VIEWS = ("best_configs", "trials")
@@ -71,11 +71,13 @@ def _lock(connection: Connection) -> None:
 
 def _check_vacant(connection: Connection, url: str) -> None:
     found = inspect(connection)
-    taken = {*found.get_table_names(), *found.get_view_names()}
-    clash = sorted(taken & {*Base.metadata.tables, *VIEWS})
-    if clash:
+    taken = {*found.get_table_names(), *found.get_view_names()} - {VERSION_TABLE, OPTUNAS}
+    # On a server databases are shared as a matter of course; a file is one program's.
+    is_file = connection.dialect.name == "sqlite"
+    foreign = sorted(taken if is_file else taken & {*Base.metadata.tables, *VIEWS})
+    if foreign:
         raise UserError(
-            f"database {shown(url)} holds another program's '{clash[0]}' (Optuna's own storage?): "
+            f"database {shown(url)} holds another program's '{foreign[0]}' (Optuna's storage?): "
             "give the tuning DB a file, database or schema of its own"
         )
 

@@ -12,6 +12,8 @@ from tuning_db.rows import Rows, Value
 
 Cells = list[str]
 
+NARROWEST = 100  # columns of a terminal that hold the table, with configs folded
+
 # What of a view fits a screen: column, heading, how its values are written.
 _NUMBER: Callable[[Value], str] = "{:.4g}".format
 _SHARE: Callable[[Value], str] = "{:.0%}".format
@@ -77,4 +79,7 @@ def _rich_tables(headings: Cells, left: list[bool], cells: list[Cells]) -> None:
             )
         for row in group:
             table.add_row(*row[2:])
-        Console().print(table)
+        console = Console()
+        # On a narrower one rich would cut numbers and drop columns; the terminal wraps whole lines.
+        console.width = max(console.width, NARROWEST)
+        console.print(table)

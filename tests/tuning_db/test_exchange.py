@@ -27,7 +27,7 @@ from tests.tuning_db.samples import (
     trial,
 )
 from tuning_db import Source, TrialStatus, TuningDB, frame
-from tuning_db.exchange import Merged, export, merge
+from tuning_db.exchange import Merged, export, merge, read_trials
 
 FORMATS = ["csv", "json", "parquet"]
 HERE_ALONE = ["id", "run_id"]  # numbers of rows, which another DB gives anew
@@ -48,6 +48,11 @@ def colleague(tmp_path: Path) -> Iterator[TuningDB]:
         yield db
 
 
+def take(db: TuningDB, file: Path) -> Merged:
+    """What ``python -m tuning_db import`` does."""
+    return merge(db, read_trials(file), file)
+
+
 def content(db: TuningDB) -> pd.DataFrame:
     return frame(db.url, "trials").drop(columns=HERE_ALONE)
 
@@ -59,7 +64,7 @@ def test_a_round_trip_loses_nothing(
     file = tmp_path / f"trials.{suffix}"
     assert export(colleague, file) == 4
     begin(db)  # so that numbers differ from the colleague's
-    assert merge(db, file) == Merged(added=4, known=0, winners=2)
+    assert take(db, file) == Merged(added=4, known=0, winners=2)
     pd.testing.assert_frame_equal(content(db), content(colleague))
     winner = db.winner(GATE_UP, SKEWED, "H100")
     assert winner is not None
@@ -74,9 +79,9 @@ def test_a_second_import_adds_nothing(
 ) -> None:
     file = tmp_path / f"trials.{suffix}"
     export(colleague, file)
-    merge(db, file)
+    take(db, file)
     before = content(db)
-    assert merge(db, file) == Merged(added=0, known=4, winners=0)
+    assert take(db, file) == Merged(added=0, known=4, winners=0)
     pd.testing.assert_frame_equal(content(db), before)
     with db.engine.connect() as connection:
         for table, count in (("run", 2), ("gpu", 2), ("problem", 2), ("winner", 2)):
@@ -87,9 +92,9 @@ def test_trials_that_went_round_come_home_as_known(db: TuningDB, tmp_path: Path)
     db.add_trial(trial(begin(db)))
     export(db, tmp_path / "mine.csv")
     with TuningDB.open(tmp_path / "friend.sqlite") as friend:
-        merge(friend, tmp_path / "mine.csv")
+        take(friend, tmp_path / "mine.csv")
         export(friend, tmp_path / "theirs.json")
-    assert merge(db, tmp_path / "theirs.json") == Merged(added=0, known=1, winners=0)
+    assert take(db, tmp_path / "theirs.json") == Merged(added=0, known=1, winners=0)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +118,12 @@ def test_the_faster_of_two_winners_stays(
             number = database.add_trial(trial(begin(database), source=source, time_us=time_us))
             database.set_winner(GATE_UP, SIXTEEN, "H100", number)
         export(other, tmp_path / "theirs.parquet")
-    assert merge(db, tmp_path / "theirs.parquet").winners == taken
+    assert take(db, tmp_path / "theirs.parquet").winners == taken
     winner = db.winner(GATE_UP, SIXTEEN, "H100")
     assert winner is not None
     assert (winner.trial.source, winner.trial.time_us) == (theirs if taken else mine)
     # Once more: whoever won the first time wins again.
-    assert merge(db, tmp_path / "theirs.parquet").winners == 0
+    assert take(db, tmp_path / "theirs.parquet").winners == 0
 
 
 def test_a_run_taken_in_half_way_is_brought_up_to_date(db: TuningDB, tmp_path: Path) -> None:
@@ -127,12 +132,12 @@ def test_a_run_taken_in_half_way_is_brought_up_to_date(db: TuningDB, tmp_path: P
         run = begin(other)
         other.add_trial(trial(run))
         export(other, file)
-        merge(db, file)
+        take(db, file)
         assert frame(db.url, "trials").run_status.tolist() == ["running"]
         other.add_trial(trial(run))
         other.end_run(run, "finished")
         export(other, file)
-    assert merge(db, file) == Merged(added=1, known=1, winners=0)
+    assert take(db, file) == Merged(added=1, known=1, winners=0)
     assert frame(db.url, "trials").run_status.tolist() == ["finished", "finished"]
 
 
@@ -222,7 +227,7 @@ def raw(content: bytes) -> Callable[[Path, TuningDB], None]:
         ("x.json", raw(b"[1, 2]"), "its schema is None, not 'light-moe/trials/1'"),
         ("x.json", raw(b'{"schema": "light-moe/trials/9"}'), "its schema is 'light-moe/trials/9'"),
         ("x.json", raw(b'{"schema": "light-moe/trials/1", "trials": 3}'), "no list of objects"),
-        ("x.csv", raw(b"name,score\n1,2\n"), "row 1 has no 'id'"),
+        ("x.csv", raw(b"name,score\n1,2\n"), "row 1 has no 'gpu'"),
         ("x.csv", raw(b""), "no header with a 'uid' column"),
         ("x.csv", raw(b"\xff\xfe"), "no CSV in UTF-8"),
         ("x.parquet", raw(b"PAR1 nothing PAR1"), "no Parquet"),
@@ -254,7 +259,7 @@ def test_a_foreign_or_broken_file_adds_nothing(
     write(tmp_path / name, colleague)
     with TuningDB.open(sqlite_file) as db:
         with pytest.raises(UserError, match=message):
-            merge(db, tmp_path / name)
+            take(db, tmp_path / name)
         with db.engine.connect() as connection:
             for table in ("run", "gpu", "problem", "trial", "winner"):
                 assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
@@ -262,7 +267,7 @@ def test_a_foreign_or_broken_file_adds_nothing(
 
 def test_a_missing_file_is_named(db: TuningDB, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*gone\.csv: No such file"):
-        merge(db, tmp_path / "gone.csv")
+        take(db, tmp_path / "gone.csv")
 
 
 def test_labels_of_the_file_name_problems_that_had_none(
@@ -271,5 +276,5 @@ def test_labels_of_the_file_name_problems_that_had_none(
     db.problem_id(replace(GATE_UP, label="custom"))
     db.problem_id(replace(DOWN, label="mine/down"))
     export(colleague, tmp_path / "x.csv")
-    merge(db, tmp_path / "x.csv")
+    take(db, tmp_path / "x.csv")
     assert set(frame(db.url, "trials").model) == {"mixtral-8x7b/gate_up", "mine/down"}

@@ -14,7 +14,7 @@ from search_spaces.errors import UserError
 from search_spaces.problem import Numerics, Problem
 from tests.tuning_db.samples import CONFIG, DOWN, GATE_UP, OTHER, begin, predicted, trial
 from tuning_db import TuningDB
-from tuning_db.exchange import export, merge
+from tuning_db.exchange import export, read_trials
 
 FILE = "E=8,N=14336,device_name=NVIDIA_H100_80GB_HBM3.json"
 
@@ -102,4 +102,4 @@ def test_two_problems_of_that_shape_need_a_choice(tuned: TuningDB, tmp_path: Pat
 def test_import_is_refused(tuned: TuningDB, tmp_path: Path) -> None:
     export(tuned, tmp_path / FILE)
     with pytest.raises(UserError, match="there is nothing to import"):
-        merge(tuned, tmp_path / FILE)
+        read_trials(tmp_path / FILE)

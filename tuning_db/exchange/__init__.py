@@ -2,5 +2,6 @@
 
 from tuning_db.exchange.exporting import export
 from tuning_db.exchange.merging import Merged, merge
+from tuning_db.exchange.reading import read_trials
 
-__all__ = ["Merged", "export", "merge"]
+__all__ = ["Merged", "export", "merge", "read_trials"]

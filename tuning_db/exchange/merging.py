@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from search_spaces.bucket import Bucket, Skew
 from search_spaces.errors import UserError
 from search_spaces.problem import Problem
 from tuning_db import catalogue, runs, winners
-from tuning_db.exchange.reading import read_trials
 from tuning_db.mapping import PLAIN, trial_values
 from tuning_db.models import RunRow, TrialRow, WinnerRow
 from tuning_db.records import GpuRecord, Source, TrialRecord, TrialStatus, Verified
-from tuning_db.rows import Value, read_rows
+from tuning_db.rows import Value
 from tuning_db.store import TuningDB
 
 Row = Mapping[str, Value]
@@ -37,15 +36,13 @@ class Merged:
     winners: int
 
 
-def merge(db: TuningDB, path: Path, *, format_name: str | None = None) -> Merged:
-    """Takes in the trials of an exported file, with their runs, GPUs and problems.
+def merge(db: TuningDB, rows: Sequence[Row], path: Path) -> Merged:
+    """Takes in the trials that :func:`read_trials` read from ``path``, with runs, GPUs, problems.
 
     A trial is known by its ``uid``, so a second import adds nothing. A winner of the file becomes
     the winner here where there is none, one of a less trusted source, or a slower one of the same
     source. All or nothing: raises UserError, naming the row, when one cannot be taken.
     """
-    columns = read_rows(db, "trials", gpu="").columns
-    rows = read_trials(path, format_name, columns)
     with db.writing() as session:
         merge_into = _Merge(session)
         for number, row in enumerate(rows, 1):

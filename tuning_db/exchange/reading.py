@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import UserError
-from tuning_db.columns import KIND, REQUIRED, Kind
+from tuning_db.columns import KIND, REQUIRED, TRIAL_COLUMNS, Kind
 from tuning_db.exchange.exporting import SCHEMA
 from tuning_db.exchange.formats import Format, format_of
 from tuning_db.rows import Value, plain
@@ -18,10 +18,8 @@ from tuning_db.rows import Value, plain
 LONGEST = 1 << 30  # characters of a CSV field: compilers' logs exceed Python's limit of 131,072
 
 
-def read_trials(
-    path: Path, format_name: str | None, expected: Iterable[str]
-) -> list[dict[str, Value]]:
-    """Rows of a file that :func:`export` wrote, each with exactly the ``expected`` columns.
+def read_trials(path: Path, format_name: str | None = None) -> list[dict[str, Value]]:
+    """Rows of a file that :func:`export` wrote, each with exactly the view's columns.
 
     Raises UserError when the file cannot be read, is another kind of file, has other columns or
     holds a value that does not fit its column.
@@ -37,8 +35,7 @@ def read_trials(
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     rows = _DECODE[kind](path, content)
-    columns = tuple(expected)
-    return [_checked(path, number, row, columns) for number, row in enumerate(rows, 1)]
+    return [_checked(path, number, row) for number, row in enumerate(rows, 1)]
 
 
 def _csv(path: Path, content: bytes) -> list[dict[str, Any]]:
@@ -85,17 +82,15 @@ def _parquet(path: Path, content: bytes) -> list[dict[str, Any]]:
 _DECODE = {Format.CSV: _csv, Format.JSON: _json, Format.PARQUET: _parquet}
 
 
-def _checked(
-    path: Path, number: int, row: Mapping[str, Any], columns: tuple[str, ...]
-) -> dict[str, Value]:
-    for name in columns:
+def _checked(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Value]:
+    for name in TRIAL_COLUMNS:
         if name not in row:
             raise _foreign(path, f"row {number} has no '{name}'")
     for name in row:
-        if name not in columns:
+        if name not in TRIAL_COLUMNS:
             raise _foreign(path, f"row {number} has '{name}', which is no column here")
     values: dict[str, Value] = {}
-    for name in columns:
+    for name in TRIAL_COLUMNS:
         try:
             values[name] = plain(row[name], KIND[name])
         except (TypeError, ValueError, OverflowError) as error:
