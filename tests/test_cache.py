@@ -198,8 +198,11 @@ def test_full_disk_is_one_clear_line_and_no_half_entry(cache: KernelCache) -> No
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot read the kernel cache .*Not a directory"):
-        built(KernelCache(tmp_path / "file" / "cache"))
+    for root in (tmp_path / "file", tmp_path / "file" / "cache"):
+        for use in (built, KernelCache.size, KernelCache.check):
+            with pytest.raises(UserError, match=r"the kernel cache .*(Not a dir|File exists)"):
+                use(KernelCache(root))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_environment_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +253,7 @@ def test_use_keeps_an_entry_young(cache: KernelCache) -> None:
     [
         (["--prune", "--days", "-1"], "--days: -1 is not a whole number"),
         (["--prune", "--days", "x"], "'x'"),
+        (["--size", "--days", "3"], "--days goes with --prune"),
         (["--size", "--prune"], "not allowed with"),
         ([], "--size"),
     ],

@@ -11,6 +11,7 @@ import pynvml
 
 from templates import CompilePool, render
 from templates.built import Target as BuildTarget
+from templates.cache import KernelCache
 from templates.device import device_uuid
 from tuner.backends.base import Backend
 from tuner.backends.gpu import GpuBackend
@@ -39,7 +40,9 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
         yield Equipment(ReplayBackend(recording), RecordedBuilder(), gpu_records(target))
         return
     workers = options.workers or len(os.sched_getaffinity(0))
-    with CompilePool(workers) as pool, closing(_backend(target, options)) as backend:
+    cache = KernelCache()
+    cache.check()
+    with CompilePool(workers, cache) as pool, closing(_backend(target, options)) as backend:
         build_for = BuildTarget.for_tier(options.tier, target.gpu.arch)
         yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), gpu_records(target))
 

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from search_spaces.command_line import Parser, run_command, whole_number
+from search_spaces.errors import UserError
 from templates.cache import CacheSize, KernelCache
 
-LONGEST = 36_500  # days
+DAYS, LONGEST = 30, 36_500
 _MB = 1e6
 
 
@@ -26,16 +27,19 @@ def _parser() -> Parser:
     action.add_argument("--size", action="store_true", help="count kernels and bytes")
     action.add_argument("--prune", action="store_true", help="remove kernels long unused")
     parser.add_argument(
-        "--days", type=whole_number(0, LONGEST), default=30, metavar="N",
-        help="with --prune: remove what was not used for N days (%(default)s); 0 removes all",
+        "--days", type=whole_number(0, LONGEST), metavar="N",
+        help=f"with --prune: remove what was not used for N days ({DAYS}); 0 removes all",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.size and options.days is not None:
+        raise UserError("--days goes with --prune: --size counts all kernels")
     cache = KernelCache()
-    found = cache.prune(options.days) if options.prune else cache.size()
+    days = DAYS if options.days is None else options.days
+    found = cache.prune(days) if options.prune else cache.size()
     if options.json:
         report = {"root": str(cache.root), "kernels": found.kernels, "bytes": found.bytes}
         print(json.dumps({"action": "prune" if options.prune else "size", **report}))

@@ -101,6 +101,11 @@ class KernelCache:
                 scratch.replace(folder)
                 sync_folder(folder.parent)
 
+    def check(self) -> None:
+        """Make the cache's folder. Raises UserError when nothing can be written there."""
+        with self._explained("write"), self._scratch():
+            pass
+
     def size(self) -> CacheSize:
         """Count what is in the cache. Raises UserError when it cannot be read."""
         with self._explained("read"):
@@ -124,6 +129,8 @@ class KernelCache:
         return removed
 
     def _entries(self) -> list[Path]:
+        with suppress(FileNotFoundError):
+            next(self.root.iterdir(), None)  # glob takes a file for an empty folder
         return sorted((self.root / "kernels").glob("*/*"))
 
     def _lock(self) -> FileLock:

@@ -143,9 +143,18 @@ def test_missing_headers_name_the_package(tmp_path: Path) -> None:
 
 
 def test_a_kernel_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    """As on a full disk: what was begun is marked as failed, and can be resumed."""
     arguments = ("--shape", SHAPE, "--trials", "1", "--buckets", "1")
     result = search(tmp_path, *arguments, LIGHT_MOE_CACHE="/dev/full/cache")
+    assert "kernel cache" in error_line(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kernel_cache_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """As on a full disk: what was begun is marked as failed, and can be resumed."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "kernels").touch()  # where a folder belongs
+    arguments = ("--shape", SHAPE, "--trials", "1", "--buckets", "1")
+    result = search(tmp_path, *arguments, LIGHT_MOE_CACHE=str(tmp_path / "cache"))
     assert "kernel cache" in error_line(result)
     with sqlite3.connect(tmp_path / "tuning.sqlite") as db:
         assert db.execute("SELECT status FROM run").fetchall() == [("failed",)]
