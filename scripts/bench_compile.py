@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"longest {cost['longest']:.2f} CPU-s a variant (goal: median <= {goal:.1f})"
         )
     if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -155,7 +155,8 @@ def _defines(header: Path, names: str) -> str:
     """The matching ``#define NAME value`` lines; empty when there is no such file."""
     if not header.is_file():
         return ""
-    found = re.findall(rf"^#\s*define\s+({names})\s+(\d+)", header.read_text(), re.MULTILINE)
+    text = header.read_text(encoding="utf-8", errors="replace")
+    found = re.findall(rf"^#\s*define\s+({names})\s+(\d+)", text, re.MULTILINE)
     return " ".join(f"{name} {value}" for name, value in found)
 
 
