@@ -1,12 +1,33 @@
-"""Interrupt: the first Ctrl-C asks the search to end, the second ends it."""
+"""Interrupt: Ctrl-C quits while nothing has begun; in a search, the first asks it to end."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
+from typing import NoReturn, TypeAlias
+
+from search_spaces.command_line import EXIT_INTERRUPTED
+
+Handler: TypeAlias = "Callable[[int, FrameType | None], None]"
+
+
+@contextmanager
+def quit_on_interrupt() -> Iterator[None]:
+    """SIGINT ends the process at once; for the time before anything is written.
+
+    As an exception it would pass for a broken installation where it hits the import of a library.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        os.write(2, b"interrupted: nothing was begun\n")
+        os._exit(EXIT_INTERRUPTED)
+
+    with _handled(handle):
+        yield
 
 
 @contextmanager
@@ -20,8 +41,14 @@ def stop_on_interrupt(notice: Callable[[str], None]) -> Iterator[Event]:
         stop.set()
         notice("stopping: storing what was found (Ctrl-C once more quits at once)")
 
+    with _handled(handle):
+        yield stop
+
+
+@contextmanager
+def _handled(handle: Handler) -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield stop
+        yield
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +28,14 @@ from tuning_db.store import TuningDB
 
 @dataclass(frozen=True)
 class Run:
-    """What all places of a run share."""
+    """What all places of a run share. ``studies`` by place: a new run's own; none on resume."""
 
     plan: Plan
     id: int
     db: TuningDB
     storage: optuna.storages.RDBStorage
     progress: SearchProgress
+    studies: Mapping[str, optuna.Study]
 
 
 def search_place(
@@ -106,7 +107,10 @@ def _prepare(
 def _open_study(place: Place, run: Run, ledger: Ledger) -> tuple[Study, list[TrialRecord]]:
     """The place's study with the trials it had: none for a new run, the last ones on resume."""
     past = ledger.past() if run.plan.options.resume else []
-    found = last_study(run.storage, place.key, place.view, {record.config for record in past})
+    found = run.studies.get(place.key)
+    if found is None:
+        known = {record.config for record in past}
+        found = last_study(run.storage, place.key, place.view, known, run.id)
     if found is None:
         found = new_study(run.storage, place.key, past[0].run_id if past else run.id)
     # A resumed search must not draw the same numbers again.

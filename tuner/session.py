@@ -95,12 +95,11 @@ class _Clock:
 def _begin(plan: Plan, command: str, progress: SearchProgress) -> Run:
     db = TuningDB.open(plan.db_url, create=not plan.options.resume)
     storage = open_storage(plan.db_url)
-    run_id = db.begin_run(command, versions(), git_revision(), plan.seed)
-    if not plan.options.resume:
-        # For all places at once: if this run is killed, --resume is about all of them.
-        for place in plan.places:
-            new_study(storage, place.key, run_id)
-    return Run(plan, run_id, db, storage, progress)
+    run_id = db.begin_run(command, versions(), git_revision(), plan.seed, alone=plan.options.resume)
+    # For all places at once: if this run is killed, --resume is about all of them.
+    places = () if plan.options.resume else plan.places
+    studies = {place.key: new_study(storage, place.key, run_id) for place in places}
+    return Run(plan, run_id, db, storage, progress, studies)
 
 
 def _book(db: TuningDB, equipment: Equipment) -> None:

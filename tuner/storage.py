@@ -46,16 +46,21 @@ def new_study(storage: optuna.storages.RDBStorage, place: str, run_id: int) -> o
 
 
 def last_study(
-    storage: optuna.storages.RDBStorage, place: str, view: View, known: Collection[str]
+    storage: optuna.storages.RDBStorage, place: str, view: View, known: Collection[str], run_id: int
 ) -> optuna.Study | None:
-    """The newest study of ``place``; None when there is none or it knows more than our table.
+    """The newest study of ``place`` begun before run ``run_id``, which resumes it.
+
+    None when there is none or it knows more than our table. Later ones are of searches under way.
 
     ``known`` names the configs our table holds at that place: a study with others belongs to a
     tuning DB that is gone.
     """
     names = optuna.get_all_study_names(storage)
-    mine = sorted(name for name in names if name.startswith(f"{place} "))
-    if not mine:
+    mine = sorted((name for name in names if name.startswith(f"{place} ")), reverse=True)
+    studies = (optuna.load_study(study_name=name, storage=storage) for name in mine)
+    study = next(
+        (study for study in studies if study.user_attrs.get(FIRST_RUN, run_id) < run_id), None
+    )
+    if study is None or not finished_configs(study, view) <= set(known):
         return None
-    study = optuna.load_study(study_name=mine[-1], storage=storage)
-    return study if finished_configs(study, view) <= set(known) else None
+    return study

@@ -47,6 +47,16 @@ def begin(
     return run.id
 
 
+def check_alone(session: Session) -> None:
+    """Raises UserError while another process of this host is adding trials."""
+    for row, _ in _running(session):
+        if row.host == socket.gethostname() and row.pid != os.getpid() and _alive(row.pid):
+            raise UserError(
+                f"run {row.id} of this database is still going (process {row.pid}): wait for it, "
+                "end it, or search without --resume"
+            )
+
+
 def end(session: Session, run_id: int, status: str) -> None:
     """Closes a run with its outcome."""
     row = session.get(RunRow, run_id)

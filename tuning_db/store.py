@@ -99,13 +99,22 @@ class TuningDB:
             yield session
 
     def begin_run(
-        self, command: str, versions: Mapping[str, str], git_revision: str | None, seed: int
+        self,
+        command: str,
+        versions: Mapping[str, str],
+        git_revision: str | None,
+        seed: int,
+        *,
+        alone: bool = False,
     ) -> int:
         """Opens a run of this process and returns its id; ``seed`` lies in 0..2^63-1.
 
         Runs that processes of this host left ``running`` when they were killed become ``killed``.
+        With ``alone`` it raises UserError while another process of this host has a run open.
         """
         with self.writing() as session:
+            if alone:
+                runs.check_alone(session)
             return runs.begin(session, command, versions, git_revision, seed)
 
     def end_run(self, run_id: int, status: str) -> None:

@@ -6,13 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
 
 from search_spaces import Bucket
-from tests.tuner.cli import command, environment, search
+from tests.tuner.cli import command, environment, error_line, search
 from tests.tuner.recordings import GPU, ONE, SMALL, write_recording
 from tuning_db import TrialRecord, TuningDB
 
@@ -107,6 +108,25 @@ def test_without_optunas_file_our_table_is_enough(folder: Path) -> None:
     assert len({trial.config for trial in after}) == len(after) == TRIALS
     finished, _ = optuna_configs(folder)
     assert sorted(finished) == sorted(trial.config for trial in after)
+
+
+def test_two_searches_of_the_same_places_at_once(folder: Path) -> None:
+    """Each has studies of its own; --resume is for searches that are over."""
+    line = command("--replay", "r.json.gz", "--trials", "40")
+    first, second = (
+        subprocess.Popen(line, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    while count_trials(folder) < 4:
+        assert first.poll() is second.poll() is None
+        time.sleep(0.01)
+    told = error_line(search(folder, *ARGUMENTS, "--resume"))
+    assert "is still going" in told and "without --resume" in told
+    for process in (first, second):
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+    runs = Counter(trial.run_id for trial in stored(folder))
+    assert sorted(runs.values()) == [40, 40]
 
 
 def test_ctrl_c_keeps_what_was_found(folder: Path) -> None:

@@ -92,7 +92,7 @@ def test_reconcile_closes_what_was_open_and_adds_what_is_missing(
     unseen = record(only_ours, 2, TrialStatus.TIMEOUT)
 
     known = {done.config, unseen.config}
-    resumed_inner = last_study(storage, PLACE, view, known)
+    resumed_inner = last_study(storage, PLACE, view, known, 2)
     assert resumed_inner is not None
     resumed = Study(resumed_inner, view, "random", "1")
     resumed.reconcile([done, unseen])
@@ -141,7 +141,8 @@ def test_the_newest_study_of_the_place_goes_on(
     new_study(storage, PLACE, 1)
     new_study(storage, "another", 2)
     newest = new_study(storage, PLACE, 3)
-    found = last_study(storage, PLACE, view, ())
+    new_study(storage, PLACE, 5)  # of another search, begun while run 4 goes on with run 3's
+    found = last_study(storage, PLACE, view, (), 4)
     assert found is not None and found.study_name == newest.study_name
     assert Study(found, view, "random", "0").first_run == 3
 
@@ -158,8 +159,8 @@ def test_a_study_that_knows_more_than_our_table_is_not_trusted(
             distributions=distributions(view),
         )
     )
-    assert last_study(storage, PLACE, view, {str(config)}) is not None
-    assert last_study(storage, PLACE, view, ()) is None
+    assert last_study(storage, PLACE, view, {str(config)}, 2) is not None
+    assert last_study(storage, PLACE, view, (), 2) is None
 
 
 def test_the_storage_lies_beside_the_db() -> None:
