@@ -82,13 +82,15 @@ def _gpu(options: RunOptions) -> GpuSpec:
     try:
         device_count()
     except UserError as error:
+        if options.device is not None:
+            raise
         if options.view is None:
             raise UserError(
                 f"timing needs a GPU ({error}): --explain, --source, --ptx and --sass work "
                 "without one"
             ) from error
         return find_gpu(FALLBACK_GPU)
-    return device_spec(options.device)
+    return device_spec(options.device or 0)
 
 
 def _checked(config: Any | None, view: SpaceView) -> Any:
@@ -111,7 +113,7 @@ def _measure(
 
     count = options.iterations
     repeats = FULL if count is None else Repeats(count, count, 0.0)
-    measurer = GpuMeasurer(options.device)
+    measurer = GpuMeasurer(options.device or 0)
     measurer.prepare(setting)
     try:
         return measurer.measure(job_of(candidate, target, cache), repeats)

@@ -37,7 +37,7 @@ class RunOptions:
     bucket: Bucket
     view: str | None
     gpu: str | None
-    device: int
+    device: int | None
     seed: int | None
     iterations: int | None
     json: bool
@@ -116,7 +116,7 @@ def _parser() -> Parser:
     view.add_argument("--ptx", action="store_true", help="print the PTX; no GPU needed")
     view.add_argument("--sass", action="store_true", help="print the machine code; no GPU needed")
     add("--gpu", metavar="NAME", help="with those four: the card they are for")
-    add("--device", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
+    add("--device", type=whole_number(0), metavar="N", help="CUDA device (default: 0)")
     add("--seed", type=whole_number(0), help="of the inputs (default: a fresh one, printed)")
     add("--iterations", type=whole_number(1), metavar="N", help="default: launches for 0.2 s")
     add("--json", action="store_true", help="one JSON document on stdout")
