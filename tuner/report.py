@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from tuner.plan import Place, Plan
 from tuning_db.records import TrialRecord
 from tuning_db.url import shown
 
+NARROWEST = 110  # columns that hold the closing table, with configs folded
 PLAIN_WIDTH = 180  # columns of a table that goes to a file or a pipe
+TELLING = ["model", "bucket", "config", "time_us", "source"]  # columns of best_configs
 CLOSE = 1.05  # "within 5 %"
 
 
@@ -88,6 +91,8 @@ def budget_text(plan: Plan) -> str:
 
 def print_results(console: Console, outcomes: Sequence[Outcome]) -> None:
     """One table per problem and GPU, then what needs saying about single buckets."""
+    # On a narrower terminal rich would drop the configs; the terminal wraps whole lines.
+    console.width = max(console.width, NARROWEST)
     titles = dict.fromkeys(_title(outcome) for outcome in outcomes)
     for title in titles:
         table = Table(title=title, title_justify="left")
@@ -154,10 +159,12 @@ def print_next(console: Console, plan: Plan, resume: str | None) -> None:
     """Commands to type next: ``resume``, where the run was interrupted, then how to look around."""
     where = shown(plan.db_url)
     target = f"sqlite:///{optuna_file(plan.db_url)}"
+    found = f"tuning_db.frame({json.dumps(where)})[{json.dumps(TELLING)}]"
+    look = f"import tuning_db; print({found}.to_string())"  # without it pandas leaves columns out
     console.print("next:", markup=False)
     commands = [] if resume is None else [resume]
     commands += [
-        f'python -c "import tuning_db; print(tuning_db.frame({where!r}))"',
+        f"python -c {shlex.quote(look)}",
         f"python -m tuning_db show --db {shlex.quote(where)}",
         f"optuna-dashboard {shlex.quote(target)}   # pip install 'light-moe[dashboard]'",
     ]

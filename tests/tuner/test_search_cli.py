@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 
 from search_spaces import Bucket, Problem, find_gpu
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
-from tests.tuner.cli import search
+from tests.tuner.cli import command, environment, search
 from tests.tuner.recordings import write_recording
 from tuning_db import Source, TuningDB, frame
 
@@ -71,8 +75,29 @@ def test_the_table_shows_what_the_db_holds(transcript: str, folder: Path) -> Non
 def test_what_it_tells_to_type_next_works(transcript: str, folder: Path) -> None:
     assert f"python -m tuning_db show --db {folder / 'tuning.sqlite'}" in transcript
     assert f"optuna-dashboard sqlite:///{folder / 'tuning.sqlite.optuna.sqlite'}" in transcript
-    table = frame(folder / "tuning.sqlite")
-    assert len(table) == 2
+    [line] = [line for line in transcript.splitlines() if line.startswith("  python -c ")]
+    done = subprocess.run(
+        line.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for name in frame(folder / "tuning.sqlite").config:
+        assert name in done.stdout
+
+
+def test_a_narrow_terminal_shows_every_column(folder: Path, transcript: str) -> None:
+    again = ["--shape", SHAPE, "--buckets", "16,1", "--trials", "4", "--resume"]
+    leader, follower = pty.openpty()
+    environ = environment(COLUMNS="60", TERM="xterm")
+    subprocess.run(
+        command(*again), cwd=folder, env=environ, stdout=follower, check=True, timeout=120
+    )
+    os.close(follower)
+    output = os.read(leader, 65536).decode()
+    os.close(leader)
+    _, heading, table = output.partition("best config")
+    assert heading
+    for part in ("16@uniform", "roofline", "default µs", "speed-up", "predicted"):
+        assert part in table
 
 
 def test_trials_carry_what_the_compiler_said(transcript: str, folder: Path) -> None:
