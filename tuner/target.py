@@ -55,12 +55,16 @@ def resolve_targets(gpus: str | None, gpu: str | None, arch: str | None) -> Targ
 
 
 def _card_numbers(text: str) -> list[int]:
-    if text == "all":
-        return list(range(device_count()))
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
+    if text != "all" and not all(word.isdecimal() for word in words):
         raise UserError(f"--gpus '{text}': expected device numbers such as 0,1 or all")
-    return sorted({int(word) for word in words})
+    try:
+        count = device_count()
+    except UserError as error:
+        raise UserError(
+            f"--gpus {text}: {error}; --gpu NAME predicts for a card elsewhere"
+        ) from None
+    return list(range(count)) if text == "all" else sorted({int(word) for word in words})
 
 
 def _group(cards: list[int]) -> tuple[Target, ...]:
