@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -111,22 +112,26 @@ def test_without_optunas_file_our_table_is_enough(folder: Path) -> None:
 
 
 def test_two_searches_of_the_same_places_at_once(folder: Path) -> None:
-    """Each has studies of its own; --resume is for searches that are over."""
+    """Each has studies of its own."""
     line = command("--replay", "r.json.gz", "--trials", "40")
     first, second = (
         subprocess.Popen(line, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     )
-    while count_trials(folder) < 4:
-        assert first.poll() is second.poll() is None
-        time.sleep(0.01)
-    told = error_line(search(folder, *ARGUMENTS, "--resume"))
-    assert "is still going" in told and "without --resume" in told
     for process in (first, second):
         _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (0, "")
     runs = Counter(trial.run_id for trial in stored(folder))
     assert sorted(runs.values()) == [40, 40]
+
+
+def test_a_search_that_is_still_going_is_not_resumed(folder: Path) -> None:
+    with TuningDB.open(folder / "tuning.sqlite") as db:  # this process is the one that goes on
+        db.begin_run("python -m tuner.search", {}, None, 0)
+        told = error_line(search(folder, *ARGUMENTS, "--resume"))
+    assert f"process {os.getpid()}" in told and "without --resume" in told
+    assert stored(folder) == []
+    assert run_statuses(folder) == ["running"]
 
 
 def test_ctrl_c_keeps_what_was_found(folder: Path) -> None:
