@@ -9,6 +9,7 @@ from search_spaces.problem import Numerics, Problem
 
 REQUIRED = ("E", "N", "K", "top_k")
 OPTIONAL = ("group",)
+WITHOUT_SCALES = ("grouped_gemm",)  # ops with fp16 weights
 LARGEST = 1 << 20  # elements or experts: a number beyond is a typing error
 _EXAMPLE = "E=8,N=28672,K=4096,top_k=2"
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -27,6 +28,8 @@ def parse_shape(
     if missing:
         raise UserError(f"shape '{text}' lacks {', '.join(missing)}: expected e.g. {_EXAMPLE}")
     group = values.get("group")
+    if group is not None and op in WITHOUT_SCALES:
+        raise UserError(f"shape '{text}': {op} has weights without scales, leave out group={group}")
     if group is not None and values["K"] % group:
         raise UserError(f"shape '{text}': group={group} does not divide K={values['K']}")
     return Problem(

@@ -15,8 +15,15 @@ def test_shape_is_read_in_any_order_and_spacing() -> None:
 
 
 def test_group_and_numerics() -> None:
-    problem = parse_shape("E=8,N=64,K=256,top_k=2,group=128", numerics=Numerics.FP32)
-    assert problem.key == "grouped_gemm/E8.N64.K256.top2.f16.fp32.g128"
+    problem = parse_shape(
+        "E=8,N=64,K=256,top_k=2,group=128", op="int4_gemm", numerics=Numerics.FP32
+    )
+    assert problem.key == "int4_gemm/E8.N64.K256.top2.f16.fp32.g128"
+
+
+def test_a_group_that_does_not_divide_k() -> None:
+    with pytest.raises(UserError, match="group=48 does not divide K=64"):
+        parse_shape("E=8,N=64,K=64,top_k=2,group=48", op="int4_gemm")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,7 @@ def test_group_and_numerics() -> None:
         ("E=8,N=60,K=64,top_k=2", ["N=60", "multiple of 8"]),
         ("E=8,N=64,K=63,top_k=2", ["K=63", "multiple of 8"]),
         ("E=8,N=64,K=64,top_k=9", ["top_k=9", "E=8"]),
-        ("E=8,N=64,K=64,top_k=2,group=48", ["group=48", "K=64"]),
+        ("E=8,N=64,K=64,top_k=2,group=32", ["grouped_gemm", "group=32", "scales"]),
     ],
 )
 def test_malformed_shapes_are_refused(text: str, words: list[str]) -> None:
