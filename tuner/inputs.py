@@ -65,7 +65,13 @@ def needed_bytes(problem: Problem, rows: int) -> int:
 
 def make_inputs(problem: Problem, bucket: Bucket, seed: int, device: torch.device) -> Inputs:
     """Draw operands from ``seed``. Raises UserError when they do not fit the device's memory."""
-    histogram = bucket.histogram(problem, seed)
+    return draw_inputs(problem, bucket, bucket.histogram(problem, seed), seed, device)
+
+
+def draw_inputs(
+    problem: Problem, bucket: Bucket, histogram: Sequence[int], seed: int, device: torch.device
+) -> Inputs:
+    """The same for a routing of the caller's: ``histogram`` is rows per expert, [E]."""
     rows = sum(histogram)
     if device.type == "cuda":
         _require_memory(problem, bucket, rows, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from templates import Built, CompilePool, KernelCache, Target, launch_shape, ren
 from templates.device import device_arch, device_spec
 from tests.pairs import covering
 from tuner.bound_kernel import BoundKernel, bind
-from tuner.inputs import GUARD_ROWS, Inputs, Reference, full_reference
+from tuner.inputs import Inputs, Reference, draw_inputs, full_reference
 from tuner.job import Job
 from tuner.verify import check_values, check_writes
 
@@ -55,24 +54,8 @@ def jobs(pool: CompilePool, problem: Problem, configs: Sequence[GroupedGemmConfi
 
 def inputs_of(problem: Problem, histogram: Sequence[int], seed: int = 0) -> Inputs:
     counts = [*histogram, *[0] * (problem.experts - len(histogram))]
-    rows = sum(counts)
-    generator = torch.Generator(DEVICE).manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=DEVICE).half()
-
-    return Inputs(
-        problem=problem,
-        bucket=Bucket(max(rows, 1) / problem.experts),
-        seed=seed,
-        a=normal(rows, problem.k),
-        b=normal(problem.experts, problem.n, problem.k).mul_(problem.k**-0.5),
-        offsets=torch.tensor([0, *accumulate(counts)], dtype=torch.int32, device=DEVICE),
-        guarded_c=torch.empty(
-            (rows + 2 * GUARD_ROWS, problem.n), dtype=torch.float16, device=DEVICE
-        ),
-        histogram=counts,
-    )
+    bucket = Bucket(max(sum(counts), 1) / problem.experts)
+    return draw_inputs(problem, bucket, counts, seed, DEVICE)
 
 
 def run(kernel: BoundKernel, inputs: Inputs) -> None:
