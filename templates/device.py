@@ -28,12 +28,6 @@ def device_count() -> int:
         return int(runtime.getDeviceCount())
 
 
-def device_arch(index: int = 0) -> str:
-    """Real architecture of GPU ``index``, e.g. "sm_90". Raises UserError when there is none."""
-    with _properties(index) as (properties, _):
-        return f"sm_{properties['major']}{properties['minor']}"
-
-
 def device_uuid(index: int = 0) -> str:
     """The GPU's identity in the driver's spelling, "GPU-xxxxxxxx-xxxx-...". Raises UserError."""
     import pynvml

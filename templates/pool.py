@@ -43,6 +43,8 @@ class _Job:
 class CompilePool:
     """Long-lived compile workers, at most ``workers`` of them, started when there is work.
 
+    ``workers`` is how many there may be, by default one for each core of this process.
+
     One thread of this process stands for each worker: it takes a batch from the queue, sends it
     and settles the answers. Leaving the ``with`` block ends the workers and cancels what waits.
     Raises UserError when the toolchain is incomplete or ``workers`` is below 1.
@@ -53,7 +55,7 @@ class CompilePool:
             raise UserError(f"{workers} compile workers cannot build anything: give 1 or more")
         toolchain()
         self.cache = cache or KernelCache()
-        self._limit = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or len(os.sched_getaffinity(0))
         self._changed = Condition()
         self._queue: deque[_Job] = deque()
         self._open: dict[tuple[Variant, Target], _Job] = {}
@@ -120,7 +122,7 @@ class CompilePool:
                 job = self._open[variant, target] = _Job(variant, target)
                 self._queue.append(job)
                 wanted = math.ceil(len(self._queue) / MIN_BATCH)
-                if self._idle < wanted and len(self._threads) < self._limit:
+                if self._idle < wanted and len(self._threads) < self.workers:
                     self._start_thread()
                 self._changed.notify()
             return job.future
@@ -152,7 +154,7 @@ class CompilePool:
                 self._changed.wait_for(self._worth_taking, LINGER_SECONDS)
             if self._closed:
                 return []
-            idle = max(1, self._limit - len(self._threads) + self._idle)
+            idle = max(1, self.workers - len(self._threads) + self._idle)
             size = min(MAX_BATCH, max(MIN_BATCH, math.ceil(len(self._queue) / idle)))
             first = self._queue[0]
             batch = [job for job in self._queue if job is first or job.fits(first)][:size]

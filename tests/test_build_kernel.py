@@ -13,7 +13,7 @@ from search_spaces.errors import UserError
 from templates.build import build_batch
 from templates.built import Built, Target
 from templates.cache import KernelCache
-from templates.device import device_arch, device_count, device_spec, device_uuid
+from templates.device import device_count, device_spec, device_uuid
 from templates.kernel import Kernel
 from templates.variant import Variant
 from tests.build_variants import scale, variant
@@ -30,7 +30,7 @@ REVERSE = """extern "C" __global__ void __launch_bounds__(128) ENTRY(const int* 
 
 def loaded(root: Path, chosen: Variant, smem_bytes: int = 0) -> Kernel:
     """Built for this machine's own GPU, from the tier's PTX."""
-    cache, arch = KernelCache(root), device_arch()
+    cache, arch = KernelCache(root), device_spec().arch
     (built,) = build_batch(cache, [chosen], Target.for_tier("sm_75", arch))
     assert isinstance(built, Built), built
     path = cache.cubin_path(chosen, "compute_75", arch)
@@ -98,7 +98,7 @@ def test_device_tells_of_itself() -> None:
 
     spec, properties = device_spec(), cupy.cuda.runtime.getDeviceProperties(0)
     assert device_count() == cuda_device_count()
-    assert device_arch() == f"sm_{cupy.cuda.Device(0).compute_capability}"
+    assert spec.arch == f"sm_{cupy.cuda.Device(0).compute_capability}"
     assert spec.sms == properties["multiProcessorCount"]
     assert spec.memory_bytes == properties["totalGlobalMem"]
     assert 500 < spec.clock_mhz < 5000
@@ -112,7 +112,7 @@ def test_a_gpu_number_there_is_not() -> None:
 
 
 @pytest.mark.skipif(cuda_device_count() > 0, reason="tells of a machine without a GPU")
-@pytest.mark.parametrize("ask", [device_count, device_spec, device_arch, device_uuid])
+@pytest.mark.parametrize("ask", [device_count, device_spec, device_uuid])
 def test_no_gpu_is_one_line(ask: Callable[[], Any]) -> None:
     with pytest.raises(UserError, match=r"^no usable GPU: .+") as caught:
         ask()

@@ -25,19 +25,18 @@ class Builder(Protocol):
 
 
 class PoolBuilder:
-    """Renders here and compiles in the pool's ``workers`` processes, for the target given."""
+    """Renders here and compiles in the pool's processes, for the target given."""
 
     def __init__(
         self,
         pool: CompilePool,
-        workers: int,
         render: Callable[[Problem, Any], Variant],
         target: Target,
     ) -> None:
         self._pool, self._render, self._target = pool, render, target
         # Enough to keep every compiler in full batches, and no more: a sampler that has to
         # propose far ahead of the results proposes blindly.
-        self.depth = min(MOST_AHEAD, BUILDS_AHEAD * workers)
+        self.depth = min(MOST_AHEAD, BUILDS_AHEAD * pool.workers)
 
     def submit(self, problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
         return self._pool.submit([self._render(problem, config)], self._target)

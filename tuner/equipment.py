@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -39,12 +38,11 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
     if recording is not None:
         yield Equipment(ReplayBackend(recording), RecordedBuilder(), gpu_records(target))
         return
-    workers = options.workers or len(os.sched_getaffinity(0))
     cache = KernelCache()
     cache.check()
-    with CompilePool(workers, cache) as pool, closing(_backend(target, options)) as backend:
+    with CompilePool(options.workers, cache) as pool, closing(_backend(target, options)) as backend:
         build_for = BuildTarget.for_tier(options.tier, target.gpu.arch)
-        yield Equipment(backend, PoolBuilder(pool, workers, render, build_for), gpu_records(target))
+        yield Equipment(backend, PoolBuilder(pool, render, build_for), gpu_records(target))
 
 
 def _backend(target: Target, options: Options) -> Backend:

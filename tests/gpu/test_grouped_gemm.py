@@ -13,7 +13,7 @@ from search_spaces import GroupedGemmConfig, Numerics, Problem, space_for
 from search_spaces.bucket import Bucket
 from search_spaces.numerics import tolerance, worst_case
 from templates import Built, CompilePool, KernelCache, Target, launch_shape, render
-from templates.device import device_arch, device_spec
+from templates.device import device_spec
 from tests.pairs import covering
 from tuner.bound_kernel import BoundKernel, bind
 from tuner.inputs import Inputs, Reference, draw_inputs, full_reference
@@ -38,7 +38,7 @@ def pool() -> Iterator[CompilePool]:
 
 
 def jobs(pool: CompilePool, problem: Problem, configs: Sequence[GroupedGemmConfig]) -> list[Job]:
-    arch = device_arch()
+    arch = device_spec().arch
     target = Target.for_tier("sm_75", arch)
     cache = KernelCache()
     made = []

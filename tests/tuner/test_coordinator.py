@@ -202,7 +202,7 @@ def test_a_config_that_does_not_compile_is_a_trial(db: TuningDB, tmp_path: Path)
     with CompilePool(1) as pool:
         backend = PredictBackend(GPU, "sm_75")
         backend.prepare(SMALL, MANY, 1)
-        builder = PoolBuilder(pool, 1, render_one_badly, Target.for_tier("sm_75"))
+        builder = PoolBuilder(pool, render_one_badly, Target.for_tier("sm_75"))
         coordinator = coordinate(db, place, backend, builder)
         coordinator.run(configs, Limits(Event(), trials=3), ignore)
     by_config = {record.config: record for record in coordinator.records}
