@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import NoSuchModuleError, OperationalError
 
 from search_spaces.errors import UserError
 from tuning_db.url import shown
@@ -73,10 +74,25 @@ def _begin(connection: Connection) -> None:
 
 
 def use_wal(engine: Engine) -> None:
-    """Lets readers read while one process writes. SQLite notes the mode in the file."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    """Lets readers read while one process writes. SQLite notes the mode in the file.
+
+    Waits for other processes as long as the busy timeout says.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        wait_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        give_up = time.monotonic() + wait_ms / 1000
+        while True:
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                return
+            except OperationalError as error:
+                # Two that switch at once hold a read lock each and both want the file alone:
+                # SQLite fails one at once, for the busy timeout would pass in vain.
+                if "database is locked" not in str(error.orig) or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.005)
 
 
 def _check_file(path: Path, *, create: bool) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 from sqlalchemy import text
 
 from tests.tuning_db.samples import GATE_UP, SIXTEEN, begin, trial
 from tuning_db import TuningDB, doctor, frame
+from tuning_db.connection import make_engine, use_wal
 
 WRITER = """
 import sys
@@ -84,6 +89,25 @@ def test_processes_may_open_a_new_database_at_once(db_url: str) -> None:
         with db.engine.connect() as connection:
             for table, count in (("problem", 1), ("gpu", 2), ("run", 3)):
                 assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == count
+
+
+def test_all_may_switch_a_new_file_to_wal_at_once(tmp_path: Path) -> None:
+    """SQLite fails the second of two switches at once, whatever the busy timeout."""
+    together = Barrier(4)
+
+    def switch(path: Path) -> None:
+        engine = make_engine(f"sqlite:///{path}", create=True, readonly=False)
+        engine.connect().close()  # opens the file: what follows is the switch alone
+        together.wait(timeout=30)
+        use_wal(engine)
+        engine.dispose()
+
+    with ThreadPoolExecutor(together.parties) as threads:
+        for number in range(250):
+            path = tmp_path / f"{number}.sqlite"
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("CREATE TABLE not_empty (x)")
+            list(threads.map(switch, [path] * together.parties))
 
 
 def test_a_killed_writer_loses_no_finished_trial(db_url: str) -> None:
