@@ -1,0 +1,128 @@
+"""Cohort: the CTAs that are executed together, one NumPy lane a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search_spaces.errors import UserError
+from tuner.emulator.isa.values import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tuner.emulator.counters import Counters
+    from tuner.emulator.memory import Memory, Private
+
+WARP = 32
+
+Dim3 = tuple[int, int, int]
+
+
+class Cohort:
+    """Lane ``slot * width + t`` is thread t of the CTA ``ctas[slot]``.
+
+    A CTA takes ``width`` lanes, its threads rounded up to whole warps; lanes beyond ``threads`` are
+    never alive. Registers are arrays of raw bits [lanes]: a write makes a new array, so that a read
+    may keep what it got. ``mask`` [lanes] tells who executes the present instruction; None means
+    every lane.
+
+    ``epoch`` [CTAs] counts a CTA's barriers, ``warp_epoch`` [warps] a warp's: two accesses are
+    ordered when one lies between them.
+    """
+
+    def __init__(
+        self,
+        ctas: Sequence[int],
+        grid: Dim3,
+        block: Dim3,
+        registers: Sequence[np.dtype[np.generic]],
+        memory: Memory,
+        counters: Counters | None,
+    ) -> None:
+        self.grid, self.block, self.memory, self.counters = grid, block, memory, counters
+        self.ctas = np.asarray(ctas, np.int64)
+        self.threads = block[0] * block[1] * block[2]
+        self.width = -(-self.threads // WARP) * WARP
+        self.lanes = len(self.ctas) * self.width
+        self.warps = self.lanes // WARP
+        self.slot = np.repeat(np.arange(len(self.ctas)), self.width)
+        self.thread = np.tile(np.arange(self.width), len(self.ctas))
+        self.alive = self.thread < self.threads
+        self.mask: Array | None = None
+        self.registers: list[Array] = [np.zeros(self.lanes, dtype) for dtype in registers]
+        self.epoch = np.zeros(len(self.ctas), np.uint32)
+        self.warp_epoch = np.zeros(self.warps, np.uint32)
+        self.polled = np.zeros(self.lanes, np.bool_)
+        self.private: Private = memory.open(self)
+        self._special: dict[str, Array] = {}
+
+    def write(self, slot: int, value: Array) -> None:
+        """Register ``slot`` of the executing lanes = value, raw bits of shape [lanes] or [1]."""
+        if self.mask is not None:
+            self.registers[slot] = np.where(self.mask, value, self.registers[slot])
+        elif value.shape[0] == self.lanes:
+            self.registers[slot] = value
+        else:
+            self.registers[slot] = np.repeat(value, self.lanes)
+
+    @property
+    def active(self) -> Array:
+        """Who executes the present instruction, [lanes] of bool."""
+        return np.ones(self.lanes, np.bool_) if self.mask is None else self.mask
+
+    def broadcast(self, value: Array) -> Array:
+        """A value [1] as [lanes]; others as they are."""
+        return value if value.shape[0] == self.lanes else np.repeat(value, self.lanes, axis=0)
+
+    def special(self, name: str) -> Array:
+        """A special register as uint64 [lanes] or [1] (PTX ISA, "Special Registers")."""
+        if name not in self._special:
+            self._special[name] = self._compute_special(name)
+        return self._special[name]
+
+    def _compute_special(self, name: str) -> Array:
+        root, _, axis = name.partition(".")
+        if axis in ("x", "y", "z"):
+            i = "xyz".index(axis)
+            wholes: dict[str, tuple[Array, Dim3]] = {
+                "%tid": (self.thread, self.block),
+                "%ctaid": (self.ctas[self.slot], self.grid),
+            }
+            if root in wholes:
+                index, extents = wholes[root]
+                stride = int(np.prod(extents[:i], dtype=np.int64))
+                # Padding lanes lie beyond the last row: modulo keeps them in range too.
+                return (index // stride % extents[i]).astype(np.uint64)
+            if root in ("%ntid", "%nctaid"):
+                return np.array([(self.block if root == "%ntid" else self.grid)[i]], np.uint64)
+        lane = (np.arange(self.lanes) % WARP).astype(np.uint64)
+        one = np.uint64(1)
+        masks = {
+            "%laneid": lane,
+            "%lanemask_eq": one << lane,
+            "%lanemask_lt": (one << lane) - one,
+            "%lanemask_le": (one << (lane + one)) - one,
+            "%lanemask_gt": ~((one << (lane + one)) - one) & np.uint64(0xFFFFFFFF),
+            "%lanemask_ge": ~((one << lane) - one) & np.uint64(0xFFFFFFFF),
+            "%warpid": (self.thread // WARP).astype(np.uint64),
+            "%nwarpid": np.array([self.width // WARP], np.uint64),
+            "WARP_SZ": np.array([WARP], np.uint64),
+        }
+        if name not in masks:
+            raise UserError(f"the emulator has no special register {name}")
+        return masks[name]
+
+    def name_of(self, lane: int) -> str:
+        """``thread (3,0,0) of CTA (1,0,0)``."""
+        return f"thread {_place(int(self.thread[lane]), self.block)} of CTA {self.name_of_cta(lane)}"
+
+    def name_of_cta(self, lane: int) -> str:
+        """``(1,0,0)``: the CTA of a lane."""
+        return _place(int(self.ctas[self.slot[lane]]), self.grid)
+
+
+def _place(index: int, extents: Dim3) -> str:
+    x, y, _ = extents
+    return f"({index % x},{index // x % y},{index // (x * y)})"
