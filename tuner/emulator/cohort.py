@@ -25,8 +25,8 @@ class Cohort:
 
     A CTA takes ``width`` lanes, its threads rounded up to whole warps; lanes beyond ``threads`` are
     never alive. Registers are arrays of raw bits [lanes]: a write makes a new array, so that a read
-    may keep what it got. ``mask`` [lanes] tells who executes the present instruction; None means
-    every lane.
+    may keep what it got. ``mask`` [lanes] tells who executes the present instruction, None means
+    every lane; ``writes`` whose registers it may change, None when nobody else's matter any more.
 
     ``epoch`` [CTAs] counts a CTA's barriers, ``warp_epoch`` [warps] a warp's: two accesses are
     ordered when one lies between them.
@@ -51,6 +51,7 @@ class Cohort:
         self.thread = np.tile(np.arange(self.width), len(self.ctas))
         self.alive = self.thread < self.threads
         self.mask: Array | None = None
+        self.writes: Array | None = None
         self.registers: list[Array] = [np.zeros(self.lanes, dtype) for dtype in registers]
         self.epoch = np.zeros(len(self.ctas), np.uint32)
         self.warp_epoch = np.zeros(self.warps, np.uint32)
@@ -60,12 +61,16 @@ class Cohort:
 
     def write(self, slot: int, value: Array) -> None:
         """Register ``slot`` of the executing lanes = value, raw bits of shape [lanes] or [1]."""
-        if self.mask is not None:
-            self.registers[slot] = np.where(self.mask, value, self.registers[slot])
+        if self.writes is not None:
+            self.registers[slot] = np.where(self.writes, value, self.registers[slot])
         elif value.shape[0] == self.lanes:
             self.registers[slot] = value
         else:
             self.registers[slot] = np.repeat(value, self.lanes)
+
+    def execute(self, mask: Array | None, writes: Array | None) -> None:
+        """Sets who executes what follows."""
+        self.mask, self.writes = mask, writes
 
     @property
     def active(self) -> Array:

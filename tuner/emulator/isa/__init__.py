@@ -1,0 +1,1 @@
+"""Isa: what the instructions do, one module a family; ``known`` registers them all."""

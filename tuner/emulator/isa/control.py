@@ -1,0 +1,103 @@
+"""Control: instructions that move the program counter, which the machine itself executes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tuner.emulator.isa.binder import Binder, Source, Target
+from tuner.emulator.isa.registry import only
+from tuner.emulator.ptx import Immediate, Instruction, Label, PtxError
+
+CONTROL = ("bra", "ret", "exit", "trap", "bar", "barrier", "call", "brx")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """``bra``: to ``target`` where the predicate holds; None for always (PTX ISA 9.7.12.3)."""
+
+    target: int
+    predicate: Source | None
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Leave:
+    """``ret`` of a kernel and ``exit``; ``trap`` is a fault (PTX ISA 9.7.12.6, 9.7.12.7, 9.7.19.4)."""
+
+    predicate: Source | None
+    negated: bool
+    trap: bool
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """``bar`` and ``barrier`` (PTX ISA 9.7.13.1).
+
+    ``action`` is sync, arrive or red; ``count`` None means every thread of the CTA. ``reduce``
+    is popc, and, or.
+    """
+
+    action: str
+    aligned: bool
+    number: Source
+    count: Source | None
+    reduce: str | None = None
+    result: Target | None = None
+    operand: Source | None = None
+
+
+Control = Branch | Leave | Barrier
+
+
+def assemble_control(found: Instruction, bind: Binder, labels: Mapping[str, int]) -> Control | None:
+    """What the machine has to know. ``bar.warp.sync`` gives None: it is no control instruction."""
+    if found.root in ("bar", "barrier"):
+        return None if "warp" in found.modifiers else _barrier(found, bind)
+    predicate = None if found.predicate is None else bind.source(found.predicate, "pred")
+    if found.root == "bra":
+        only(found, {"uni"})
+        [target] = found.operands
+        if not isinstance(target, Label):
+            raise bind.error("a branch needs a label")
+        return Branch(labels[target.name], predicate, found.negated)
+    if found.root in ("ret", "exit", "trap"):
+        only(found, {"uni"})
+        return Leave(predicate, found.negated, found.root == "trap")
+    raise PtxError(
+        f"PTX line {found.line}: the emulator does not know '{found.opcode}' ({found.text}): "
+        "calls must be inlined and switches be branches"
+    )
+
+
+def _barrier(found: Instruction, bind: Binder) -> Barrier:
+    only(found, {"cta", "sync", "arrive", "red", "aligned", "popc", "and", "or", "pred", "u32"})
+    if found.predicate is not None:
+        raise bind.error("a predicated barrier is not supported: branch around it")
+    operands = list(found.operands)
+    action = next((m for m in found.modifiers if m in ("sync", "arrive", "red")), "sync")
+    aligned = found.root == "bar" or "aligned" in found.modifiers
+    if action != "red":
+        count = bind.source(operands[1], "u32") if len(operands) > 1 else None
+        return Barrier(action, aligned, bind.source(operands[0], "u32"), count)
+    reduce = next(m for m in found.modifiers if m in ("popc", "and", "or"))
+    last = operands.pop()
+    return Barrier(
+        action,
+        aligned,
+        number=bind.source(operands[1], "u32"),
+        count=bind.source(operands[2], "u32") if len(operands) > 2 else None,
+        reduce=reduce,
+        result=bind.target(operands[0], "u32" if reduce == "popc" else "pred"),
+        operand=bind.source(last, "pred"),
+    )
+
+
+def barrier_number(value: int, found: Instruction) -> int:
+    """Checks a barrier's number: a CTA has 16."""
+    if not 0 <= value < 16:
+        raise PtxError(f"PTX line {found.line}: barrier {value} does not exist, there are 0 to 15")
+    return value
+
+
+__all__ = ["CONTROL", "Barrier", "Branch", "Control", "Immediate", "Leave", "assemble_control"]

@@ -1,0 +1,25 @@
+"""Warp barrier: orders the accesses of a warp's threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuner.emulator.isa.binder import Binder
+from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.ptx import Instruction
+
+if TYPE_CHECKING:
+    from tuner.emulator.cohort import Cohort
+
+WARP = 32
+
+
+@instruction("bar", "barrier", section="9.7.13.2", collective=True)
+def warp_sync(found: Instruction, bind: Binder) -> Step:
+    """``bar.warp.sync mask``: what its threads did before is seen by all of them afterwards."""
+    only(found, {"warp", "sync"})
+
+    def step(cohort: Cohort) -> None:
+        cohort.warp_epoch += cohort.active.reshape(-1, WARP).any(axis=1)
+
+    return step
