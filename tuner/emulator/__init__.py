@@ -1,0 +1,1 @@
+"""Emulator: runs generated PTX on a CPU."""
