@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tuner.emulator.ptx.declaration import SPACES, read_registers, read_variables
+from tuner.emulator.ptx.declaration import read_registers, read_variables
 from tuner.emulator.ptx.error import PtxError, shortened
 from tuner.emulator.ptx.instruction import Instruction
 from tuner.emulator.ptx.operand import Label, Operand, Register, Symbol
@@ -21,7 +21,7 @@ _GUARD = re.compile(r"@\s*(!?)\s*([\w$%]+)\s+")
 _OPCODE = re.compile(r"([a-z]\w*)((?:\s*\.\w+(?:::\w+)*)*)(?=[\s{\[(]|$)\s*")
 # "name: .branchtargets a, b" (PTX ISA, "Control Flow Directives").
 _TABLE = re.compile(r".*?:\s*\.branchtargets\s*")
-_VARIABLE_SPACES = frozenset((*SPACES, "param"))
+_SPACES = ("shared", "local", "global", "const", "param")
 
 
 @dataclass(slots=True)
@@ -33,14 +33,13 @@ class Body:
     variables: list[Variable] = field(default_factory=list)
 
 
-def read_body(pieces: Iterable[Piece], outside: Scope, taken: Iterable[str]) -> Body:
+def read_body(pieces: Sequence[Piece], outside: Scope) -> Body:
     """The body whose pieces these are; names that it does not declare are looked up ``outside``.
 
-    ``taken`` are the names no renamed one may collide with. Raises PtxError.
+    Raises PtxError.
     """
-    listed = list(pieces)
-    reader = _BodyReader(outside, Names(taken), _labels_by_block(listed))
-    for index, piece in enumerate(listed):
+    reader = _BodyReader(outside, _labels_by_block(pieces))
+    for index, piece in enumerate(pieces):
         reader.take(index, piece)
     for instruction in reader.body.instructions:
         for operand in instruction.operands:
@@ -49,7 +48,7 @@ def read_body(pieces: Iterable[Piece], outside: Scope, taken: Iterable[str]) -> 
     return reader.body
 
 
-def _labels_by_block(pieces: list[Piece]) -> dict[int, list[Piece]]:
+def _labels_by_block(pieces: Sequence[Piece]) -> dict[int, list[Piece]]:
     """The labels of every block, by the index of its opening brace (-1: the body itself)."""
     found: dict[int, list[Piece]] = {-1: []}
     open_blocks = [-1]
@@ -65,9 +64,9 @@ def _labels_by_block(pieces: list[Piece]) -> dict[int, list[Piece]]:
 
 
 class _BodyReader:
-    def __init__(self, outside: Scope, names: Names, labels: dict[int, list[Piece]]) -> None:
+    def __init__(self, outside: Scope, labels: dict[int, list[Piece]]) -> None:
         self.body = Body()
-        self._names = names
+        self._names = Names(outside)
         self._labels = labels
         # Branch tables, by unique name, with the block they stand in.
         self._tables: dict[str, tuple[Scope, Piece]] = {}
@@ -110,7 +109,7 @@ class _BodyReader:
             for register in read_registers(piece.text, piece.line):
                 unique = replace(register, name=self._names.unique(register.name))
                 self._declare(register.name, unique, piece.line)
-        elif word in _VARIABLE_SPACES:
+        elif word in _SPACES:
             for variable in read_variables(piece.text, piece.line, external=False):
                 unique_name = self._names.unique(variable.name)
                 self._declare(variable.name, Symbol(unique_name, 0), piece.line)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tuner.emulator.ptx.error import PtxError, shortened
+from tuner.emulator.ptx.extent import array_bytes, read_count
 from tuner.emulator.ptx.initialiser import read_initialiser
 from tuner.emulator.ptx.number import integer
 from tuner.emulator.ptx.operand import Register
@@ -14,9 +15,7 @@ from tuner.emulator.ptx.scalar import DECLARABLE, STORABLE, size_of
 from tuner.emulator.ptx.variable import Param, Variable
 
 IDENTIFIER = r"(?:[A-Za-z][\w$]*|[_$%][\w$]+)"
-SPACES = ("shared", "local", "global", "const")
-# More than fits in any GPU; a slip of the pen must not exhaust the host's memory.
-MAX_COUNT = 1 << 28
+# More than any kernel names; a slip of the pen must not exhaust the host's memory.
 MAX_REGISTERS = 1 << 20
 
 _PARAM = re.compile(
@@ -45,10 +44,10 @@ def read_param(text: str, line: int) -> Param:
     if found is None:
         raise PtxError(line, f"{shortened(text)}: no kernel parameter such as '.param .u64 name'")
     _storable(found["type"], line)
-    size = size_of(found["type"])
-    align = _align(found["align"], size, line)
-    count = None if found["count"] is None else _positive(found["count"], line)
-    return Param(found["name"], found["type"], align, size * (count or 1), count)
+    align = _align(found["align"], size_of(found["type"]), line)
+    count = None if found["count"] is None else read_count(found["count"], line)
+    size = array_bytes(found["type"], [] if count is None else [count], line)
+    return Param(found["name"], found["type"], align, size, count)
 
 
 def read_registers(text: str, line: int) -> Iterator[Register]:
@@ -63,7 +62,7 @@ def read_registers(text: str, line: int) -> Iterator[Register]:
         if name[2] is None:
             yield Register(name[1], found[1])
             continue
-        count = _positive(name[2], line)
+        count = read_count(name[2], line)
         if count > MAX_REGISTERS:
             raise PtxError(line, f"{count} registers {name[1]}: at most {MAX_REGISTERS}")
         yield from (Register(f"{name[1]}{index}", found[1]) for index in range(count))
@@ -117,9 +116,7 @@ def _variable(kind: _Kind, found: re.Match[str], line: int) -> Variable:
         )
     if None in shape and not kind.external:
         raise PtxError(line, f"{name!r} has no size: give one, or an initialiser")
-    size = size_of(kind.type)
-    for extent in shape:
-        size *= extent or 0
+    size = array_bytes(kind.type, [extent or 0 for extent in shape], line)
     return Variable(name, kind.space, kind.type, kind.align, size, kind.external, None)
 
 
@@ -128,19 +125,12 @@ def _shape(name: str, dims: str, line: int) -> tuple[int | None, ...]:
     extents = [part.strip() for part in re.findall(r"\[([^\]]*)\]", dims)]
     if "" in extents[1:]:
         raise PtxError(line, f"{name!r}: only the first extent may be left open")
-    return tuple(_positive(extent, line) if extent else None for extent in extents)
+    return tuple(read_count(extent, line) if extent else None for extent in extents)
 
 
 def _storable(type_name: str, line: int) -> None:
     if type_name not in STORABLE:
         raise PtxError(line, f"type '.{type_name}' cannot be stored: use one such as .b32 or .f16")
-
-
-def _positive(text: str, line: int) -> int:
-    value = integer(text)
-    if value is None or not 1 <= value <= MAX_COUNT:
-        raise PtxError(line, f"{text!r} is no count: it must be an integer from 1 to {MAX_COUNT}")
-    return value
 
 
 def _align(text: str | None, natural: int, line: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from tuner.emulator.ptx.error import PtxError, shortened
+from tuner.emulator.ptx.extent import array_bytes
 from tuner.emulator.ptx.number import immediate, integer
 from tuner.emulator.ptx.operand import Immediate
 from tuner.emulator.ptx.scalar import BITS, size_of
@@ -32,10 +33,7 @@ def read_initialiser(
     if shape and shape[0] is None:
         shape = (len(tree), *shape[1:])
     extents = tuple(extent or 0 for extent in shape)
-    size = size_of(type_name)
-    for extent in extents:
-        size *= extent
-    data = bytearray(size)
+    data = bytearray(array_bytes(type_name, extents, line))
     relocations = []
     for offset, value in _placed(tree, extents, size_of(type_name), 0, line):
         relocation = _relocation(value, type_name, offset, line)
@@ -117,6 +115,14 @@ def _bits(constant: Immediate, type_name: str) -> int | None:
     if constant.type == type_name:
         return constant.bits
     if (constant.type, type_name) == ("f64", "f32"):
-        number = struct.unpack("<d", constant.bits.to_bytes(8, "little"))[0]
-        return int.from_bytes(struct.pack("<f", number), "little")
+        return _single(constant.bits)
     return None
+
+
+def _single(double: int) -> int | None:
+    """A double's bits -> those of the nearest float; None when it is too large for one."""
+    number = struct.unpack("<d", double.to_bytes(8, "little"))[0]
+    try:
+        return int.from_bytes(struct.pack("<f", number), "little")
+    except OverflowError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TypeAlias
 
 from tuner.emulator.ptx.operand import Label, Register, Symbol
@@ -11,14 +10,16 @@ Meaning: TypeAlias = Register | Symbol | Label
 
 
 class Names:
-    """Hands out names that are unique within one kernel."""
+    """Hands out names that are unique within one kernel and differ from those ``outside`` it."""
 
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._uses = dict.fromkeys(taken, 1)
+    def __init__(self, outside: Scope) -> None:
+        self._outside = outside
+        self._uses: dict[str, int] = {}
 
     def unique(self, name: str) -> str:
         """``name``, or ``name#2`` and so on: '#' occurs in no PTX identifier."""
-        uses = self._uses.get(name, 0) + 1
+        uses = self._uses.get(name) or int(self._outside.find(name) is not None)
+        uses += 1
         self._uses[name] = uses
         return name if uses == 1 else f"{name}#{uses}"
 

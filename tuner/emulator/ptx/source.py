@@ -17,6 +17,7 @@ _NOISE = re.compile(
     | (?P<open>/\*|"|(?<![\w.])\.section\b)""",
     re.VERBOSE | re.DOTALL,
 )
+_NOT_BLANK = re.compile(r"\S")
 _NOT_NEWLINE = re.compile(r"[^\n]")
 
 
@@ -35,9 +36,14 @@ class Source:
     def error(self, position: int, problem: str) -> PtxError:
         return PtxError(self.line(position), problem)
 
+    def skip_spaces(self, position: int) -> int:
+        """The first position at or after this one that is not blank, or the end."""
+        found = _NOT_BLANK.search(self.text, position)
+        return len(self.text) if found is None else found.start()
+
     def excerpt(self, position: int) -> str:
-        """The first line at or after a position, for a message."""
-        return shortened(self.text[position : position + 2000].lstrip().partition("\n")[0])
+        """What stands at a position, up to the end of its line, for a message."""
+        return shortened(self.text[position : position + 2000].partition("\n")[0])
 
     def _blanked(self, found: re.Match[str]) -> str:
         if found["open"]:

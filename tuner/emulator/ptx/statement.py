@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tuner.emulator.ptx.error import PtxError
 from tuner.emulator.ptx.source import Source
 
 _PIECE = re.compile(
@@ -50,11 +51,10 @@ def body_pieces(source: Source, opening: int) -> Iterator[Piece]:
             yield Piece(kind, text, line, position)
 
 
-def _unreadable(source: Source, opening: int, position: int) -> Exception:
-    rest = source.text[position:]
-    if not rest.strip():
+def _unreadable(source: Source, opening: int, position: int) -> PtxError:
+    start = source.skip_spaces(position)
+    if start == len(source.text):
         return source.error(opening, "the '{' opened here is never closed: the text is cut off")
-    start = position + len(rest) - len(rest.lstrip())
-    if rest.lstrip().startswith(";"):
+    if source.text[start] == ";":
         return source.error(start, "a ';' with no statement before it")
     return source.error(start, f"{source.excerpt(start)}: no ';' ends this statement")
