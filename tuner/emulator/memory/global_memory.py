@@ -1,0 +1,66 @@
+"""Global memory: the bytes behind the buffers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserError
+from tuner.emulator.isa.values import Array
+from tuner.emulator.memory.access import Access
+from tuner.emulator.memory.arena import Arena
+from tuner.emulator.memory.buffers import Buffers
+from tuner.emulator.memory.update import Update
+from tuner.emulator.memory.windows import GLOBAL_BASE
+
+
+class GlobalMemory:
+    """Buffers are added, then sealed into one arena, then accessed."""
+
+    def __init__(self) -> None:
+        self.buffers = Buffers()
+        self._contents: dict[str, NDArray[np.uint8]] = {}
+        self.arena = Arena(0)
+
+    def add(self, name: str, content: NDArray[np.uint8], *, written: bool) -> int:
+        """The address of a new buffer. Raises UserError for a name that is taken."""
+        if name in self._contents:
+            raise UserError(f"there are two buffers called '{name}': give them names of their own")
+        self._contents[name] = content.copy()
+        return self.buffers.add(name, content, written=written).address
+
+    def seal(self) -> None:
+        """Lays the contents out. Nothing can be added any more."""
+        self.arena = Arena(self.buffers.end - GLOBAL_BASE)
+        for buffer in self.buffers.all:
+            start = buffer.address - GLOBAL_BASE
+            self.arena.bytes[start : start + buffer.size] = self._contents[buffer.name]
+        self._contents.clear()
+
+    def content(self, name: str) -> NDArray[np.uint8]:
+        """A view of a buffer's bytes. Raises UserError when there is none of that name."""
+        for buffer in self.buffers.all:
+            if buffer.name == name:
+                start = buffer.address - GLOBAL_BASE
+                return self.arena.bytes[start : start + buffer.size]
+        raise UserError(f"there is no buffer '{name}'")
+
+    def load(self, access: Access, width: int) -> Array:
+        """[n, k] unsigned integers of ``width`` bytes."""
+        self.buffers.find(access)
+        return self.arena.gather(_offset(access), access.size, width)
+
+    def store(self, access: Access, values: Array) -> None:
+        """Writes [n, k] unsigned integers."""
+        self.buffers.find(access)
+        self.arena.scatter(_offset(access), values)
+
+    def update(self, access: Access, change: Update) -> tuple[Array, Array]:
+        """Reads and writes at once, lane after lane: (old, new) bits [n]."""
+        self.buffers.find(access)
+        return change.apply(self.arena, _offset(access), access.size)
+
+
+def _offset(access: Access) -> Array:
+    offset: Array = (access.address - np.uint64(GLOBAL_BASE)).view(np.int64)
+    return offset
