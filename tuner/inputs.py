@@ -110,11 +110,13 @@ class Reference:
     """fp32 results of some rows of C: ``rows`` int64[S], ``values`` and ``scale`` float32[S, N].
 
     ``scale`` is sqrt(sum a^2 b^2), what the error bound of :mod:`search_spaces.numerics` wants.
+    ``values[:, 0]`` belongs to C's column ``first_column``; S and N are those of the part told.
     """
 
     rows: torch.Tensor
     values: torch.Tensor
     scale: torch.Tensor
+    first_column: int = 0
 
 
 def sampled_reference(inputs: Inputs, count: int = SAMPLED_ROWS) -> Reference:
@@ -139,6 +141,14 @@ def sampled_reference(inputs: Inputs, count: int = SAMPLED_ROWS) -> Reference:
 def full_reference(inputs: Inputs) -> Iterator[Reference]:
     """Reference of every row, in blocks that fit the scratch memory."""
     return _blocks(inputs, torch.arange(inputs.rows, device=inputs.a.device))
+
+
+def part_reference(inputs: Inputs, expert: int, rows: range, columns: range) -> Reference:
+    """Reference of some neighbouring rows, all of one expert, in some neighbouring columns."""
+    a = inputs.a[rows.start : rows.stop].float()
+    values, scale = _products(a, inputs.b[expert, columns.start : columns.stop])
+    chosen = torch.arange(rows.start, rows.stop, device=inputs.a.device)
+    return Reference(chosen, values, scale, columns.start)
 
 
 def _blocks(inputs: Inputs, rows: torch.Tensor) -> Iterator[Reference]:

@@ -14,7 +14,6 @@ from search_spaces.command_line import run_command
 from search_spaces.cost_model import explain, predict
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
-from search_spaces.space import SpaceView
 from templates.build import build_batch
 from templates.built import BuildError, Built, Target
 from templates.cache import KernelCache
@@ -25,6 +24,7 @@ from tuner.backends.base import Candidate, Measurement
 from tuner.figures import Work
 from tuner.job import Setting, job_of
 from tuner.run_options import RunOptions, parse_run_options
+from tuner.valid_config import valid_config
 from tuning_db.records import Source, TrialStatus, Verified
 
 EXIT_FAILED = 1
@@ -46,7 +46,7 @@ def _run(options: RunOptions) -> int:
     # A name that is none is told before anything of the GPU, which a wrong one does not need.
     chosen = None if options.config == "default" else space.config_type.parse(options.config)
     gpu = _gpu(options)
-    config = _checked(chosen, space.view(options.problem, gpu))
+    config = valid_config(chosen, space.view(options.problem, gpu))
     if options.view == "explain":
         # Which expert gets how many rows does not matter to the model: any seed will do.
         histogram = options.bucket.histogram(options.problem, options.seed or 0)
@@ -91,17 +91,6 @@ def _gpu(options: RunOptions) -> GpuSpec:
             ) from error
         return find_gpu(FALLBACK_GPU)
     return device_spec(options.device or 0)
-
-
-def _checked(config: Any | None, view: SpaceView) -> Any:
-    """The config if it is valid, the default for None. Raises UserError with every reason."""
-    if config is None:
-        return view.default()
-    broken = view.explain(config)
-    if broken:
-        reasons = "; ".join(map(str, broken))
-        raise UserError(f"{config} is invalid for {view.problem} on {view.gpu.name}: {reasons}")
-    return config
 
 
 def _measure(

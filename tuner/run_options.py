@@ -6,13 +6,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from search_spaces import space_for
 from search_spaces.bucket import Bucket, Skew
-from search_spaces.command_line import Parser, choose, whole_number
+from search_spaces.command_line import Parser, whole_number
 from search_spaces.errors import UserError
-from search_spaces.models import LAYERS, load_model
-from search_spaces.problem import Numerics, Problem
-from search_spaces.shape import parse_shape
+from search_spaces.problem import Problem
+from tuner.problem_flags import add_problem_flags, problem_of
 
 VIEWS = ("explain", "source", "ptx", "sass")
 _EPILOG = """examples:
@@ -53,7 +51,7 @@ def parse_run_options(argv: Sequence[str]) -> RunOptions:
     if view is not None and given.json:
         raise UserError(f"--json goes with a time, --{view} is printed as it is")
     return RunOptions(
-        problem=_problem(given),
+        problem=problem_of(given),
         config=given.config,
         bucket=_bucket(given),
         view=view,
@@ -63,17 +61,6 @@ def parse_run_options(argv: Sequence[str]) -> RunOptions:
         iterations=given.iterations,
         json=given.json,
     )
-
-
-def _problem(given: argparse.Namespace) -> Problem:
-    space_for(given.op)  # an unknown op is the first thing to tell
-    numerics = Numerics(choose("numerics", given.numerics, [n.value for n in Numerics]))
-    if given.shape is None:
-        layer = LAYERS[0] if given.layer is None else given.layer
-        return load_model(given.model).problem(layer, numerics)
-    if given.layer is not None:
-        raise UserError("--layer goes with --model: a --shape is one layer already")
-    return parse_shape(given.shape, op=given.op, numerics=numerics)
 
 
 def _bucket(given: argparse.Namespace) -> Bucket:
@@ -91,21 +78,11 @@ def _parser() -> Parser:
         description="Render, build, verify and time one config.",
         epilog=_EPILOG,
     )
+    add_problem_flags(parser)
     add = parser.add_argument
-    add("--op", default="grouped_gemm", help="default: %(default)s")
     add("--config", required=True, metavar="NAME", help="a config's name, or default")
     add("--bucket", required=True, metavar="N", help="tokens per expert, e.g. 16")
     add("--skew", metavar="uniform|zipf:X", help="how unevenly tokens fall on experts")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--model", metavar="NAME|DIR", default="mixtral-8x7b", help="default: %(default)s"
-    )
-    what.add_argument("--shape", metavar="E=8,N=28672,K=4096,top_k=2", help="a shape of your own")
-    add("--layer", metavar="|".join(LAYERS), help=f"default: {LAYERS[0]}")
-    add(
-        "--numerics", metavar="|".join(n.value for n in Numerics),
-        default=Numerics.PROMOTED.value, help="default: %(default)s",
-    )  # fmt: skip
     view = parser.add_mutually_exclusive_group()
     view.add_argument(
         "--explain",

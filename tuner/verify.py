@@ -66,7 +66,8 @@ def check_values(c: torch.Tensor, references: Iterable[Reference], bound: Tolera
     error_square = reference_square = 0.0
     reason = None
     for reference in references:
-        got = c[reference.rows].float()
+        columns = slice(reference.first_column, reference.first_column + reference.values.shape[1])
+        got = c[reference.rows, columns].float()
         difference = (got - reference.values).abs_()
         allowed = reference.values.abs().mul_(bound.relative).add_(bound.absolute)
         allowed.add_(reference.scale, alpha=bound.scale)
@@ -100,6 +101,7 @@ def _describe(
     row, column = divmod(int(worst), got.shape[1])
     return (
         f"{int(wrong.sum())} of {wrong.numel()} elements are wrong, the worst "
-        f"C[{int(reference.rows[row])}, {column}] = {float(got[row, column]):.6g} instead of "
+        f"C[{int(reference.rows[row])}, {reference.first_column + column}] = "
+        f"{float(got[row, column]):.6g} instead of "
         f"{float(reference.values[row, column]):.6g}"
     )
