@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.emulator.cohort import WARP, Cohort
+from tuner.emulator.cohort import Cohort
 from tuner.emulator.fault import EmulationFault, FaultKind
 from tuner.emulator.isa.control import Barrier, barrier_number
-from tuner.emulator.isa.values import Array
+from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.ptx import Instruction
 
 COUNT = 16
@@ -17,12 +17,11 @@ COUNT = 16
 
 @dataclass(frozen=True)
 class Arrival:
-    """``passes``: all lanes that came go on at once. Otherwise ``waiting`` lanes wait and
-    ``released`` ones, who may be among them, go on."""
+    """``passes``: the lanes that came go on at once. Of those that wait, ``released`` ones go on,
+    who may have come just now; None for nobody."""
 
     passes: bool
-    waiting: Array
-    released: Array
+    released: Array | None
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ class Barriers:
         if barrier.action == "sync" and barrier.count is None and not self._waiting:
             by_cta, alive = self._by_cta(mask), self._by_cta(cohort.alive)
             came = by_cta.any(axis=1)
-            if (by_cta == alive)[came].all():
+            if np.array_equal(by_cta[came], alive[came]):
                 self._check_left(found, came)
                 cohort.epoch += came.astype(np.uint32)
-                return Arrival(True, mask, mask)
+                return Arrival(True, None)
         self._came_from[mask] = pc
         released = np.zeros_like(mask)
         for value in numbers:
@@ -63,9 +62,7 @@ class Barriers:
             here = mask & (cohort.broadcast(barrier.number(cohort)) == value)
             self._join(number, barrier, found, here)
             released |= self._open(number)
-        blocks = barrier.action != "arrive"
-        waiting = mask if blocks else np.zeros_like(mask)
-        return Arrival(not blocks, waiting, released)
+        return Arrival(barrier.action == "arrive", released)
 
     def after_exit(self) -> Array | None:
         """Lanes that go on because the threads they waited for have left; None for nobody."""

@@ -13,11 +13,11 @@ from enum import IntEnum
 import numpy as np
 
 from tuner.emulator.barriers import Barriers
-from tuner.emulator.cohort import WARP, Cohort
+from tuner.emulator.cohort import Cohort
 from tuner.emulator.fault import EmulationFault, FaultKind
 from tuner.emulator.isa.binder import Source
-from tuner.emulator.isa.control import Barrier, Branch, Leave
-from tuner.emulator.isa.values import Array
+from tuner.emulator.isa.control import Barrier, Branch, Leave, Switch
+from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.program import Program
 
 
@@ -107,6 +107,9 @@ class Machine:
                 if target is None:
                     return
                 pc = target
+            elif isinstance(control, Switch):
+                self._switch(control, pc, mask)
+                return
             elif isinstance(control, Leave):
                 if self._leave(control, pc, mask):
                     return
@@ -165,6 +168,16 @@ class Machine:
                 self.cohort.counters.divergent(pc)
         return None
 
+    def _switch(self, switch: Switch, pc: int, mask: Array) -> None:
+        index = self.cohort.broadcast(switch.index(self.cohort))
+        beyond = mask & (index >= len(switch.targets))
+        if beyond.any():
+            lane = int(np.flatnonzero(beyond)[0])
+            what = f"takes index {int(index[lane])} of {len(switch.targets)} branch targets"
+            found = self.program.instructions[pc]
+            raise EmulationFault(FaultKind.OUT_OF_BOUNDS, self.cohort, lane, found, what)
+        self._pc[mask] = np.array(switch.targets)[index[mask]]
+
     def _leave(self, leave: Leave, pc: int, mask: Array) -> bool:
         """Whether all lanes of ``mask`` are gone; False when the predicate held for none."""
         gone = mask
@@ -191,12 +204,11 @@ class Machine:
             self.cohort.counters.barrier(pc, ctas)
         found = self.program.instructions[pc]
         arrived = self._barriers.arrive(barrier, found, pc, mask)
-        if arrived.passes:
-            return True
-        self._pc[mask] = pc + 1
-        self._state[arrived.waiting] = State.BARRIER
+        if not arrived.passes:
+            self._pc[mask] = pc + 1
+            self._state[mask] = State.BARRIER
         self._release(arrived.released)
-        return False
+        return arrived.passes
 
     def _release(self, released: Array | None) -> None:
         if released is not None:
