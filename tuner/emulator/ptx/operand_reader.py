@@ -23,6 +23,8 @@ from tuner.emulator.ptx.scope import Scope
 
 # One operand and the comma behind it, if any.
 _OPERAND = re.compile(r"\s*(\{[^{}]*\}|\[[^\[\]]*\]|[^\s,{}\[\]][^,{}\[\]]*?)\s*(,|$)")
+# Two words and nothing between them: no operand has that.
+_GAP = re.compile(r"[\w$]\s+[\w$%@.]")
 _NAME = re.compile(r"(?:[A-Za-z][\w$]*|[_$%][\w$]+)$")
 _OFFSETS = re.compile(r"([^\s+-]+)\s*((?:[+-]\s*-?\s*\w+\s*)*)$")
 _OFFSET = re.compile(r"([+-])\s*(-?)\s*(\w+)")
@@ -86,6 +88,8 @@ def _plain(text: str, scope: Scope, line: int) -> Operand:
         return meaning
     if text == "_":
         return Sink()
+    if _GAP.search(text):
+        raise PtxError(line, f"{shortened(text)}: a ',' or ';' is missing")
     if text[0] in "0123456789.+-":
         constant = immediate(text)
         if constant is not None:
