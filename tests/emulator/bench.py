@@ -1,9 +1,8 @@
-"""Bench: one PTX instruction executed by hand, without machine, launch or real memory."""
+"""Bench: PTX statements executed by hand, without machine or launch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from tuner.emulator.cohort import Cohort
 from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import semantics
 from tuner.emulator.isa.values import Array, raw_dtype
+from tuner.emulator.memory import Memory
 from tuner.emulator.ptx import Entry, read_module
-
-if TYPE_CHECKING:
-    from tuner.emulator.memory import Memory
 
 TEXT = """
 .version 8.7
@@ -56,15 +53,33 @@ class Bench:
         for found in self.entry.instructions[:-1]:
             bind.current = found
             self.steps.append(semantics(found).assemble(found, bind))
-        memory = _SharedOnly(np.zeros(0, np.uint8) if shared is None else shared)
+        size = 0 if shared is None else len(shared)
+        memory = Memory(shared_bytes=size, local_bytes=0, const=b"", checks=False)
+        memory.seal()
         self.cohort = Cohort(
             [0],
             (1, 1, 1),
             (32 * warps, 1, 1),
             [raw_dtype(name) for name in names.values()],
-            cast("Memory", memory),
+            memory,
             None,
         )
+        if shared is not None:
+            self._fill(shared)
+
+    def _fill(self, content: Array) -> None:
+        """Thread 0 writes shared memory, 8 bytes at a time."""
+        first = np.arange(self.cohort.lanes) == 0
+        for i, word in enumerate(content.view(np.uint64)):
+            address = np.full(self.cohort.lanes, 8 * i, np.uint64)
+            self.cohort.memory.store(
+                self.cohort,
+                self.entry.instructions[0],
+                "shared",
+                address,
+                np.array([[word]]),
+                mask=first,
+            )
 
     def run(self, inputs: Mapping[str, Array], mask: Array | None = None) -> None:
         """Sets registers to raw bits [lanes] and executes the statements for ``mask``."""
@@ -76,28 +91,3 @@ class Bench:
 
     def __getitem__(self, name: str) -> Array:
         return self.cohort.registers[self.slots[name]]
-
-
-class _SharedOnly:
-    """Shared memory that can only be read; what ldmatrix needs."""
-
-    def __init__(self, content: Array) -> None:
-        self._content = content
-
-    def open(self, cohort: Cohort) -> None:
-        return None
-
-    def load(
-        self,
-        cohort: Cohort,
-        found: Any,
-        space: str,
-        address: Array,
-        width: int,
-        count: int,
-        *,
-        mask: Array,
-        kind: str,
-    ) -> Array:
-        place = np.where(mask, address, 0).astype(np.int64)[:, None] + np.arange(width * count)
-        return np.where(mask[:, None], self._content[place].view(np.uint32), 0).astype(np.uint32)

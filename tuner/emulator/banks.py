@@ -18,20 +18,36 @@ WAVEFRONT_BYTES = 128
 
 
 @dataclass(frozen=True)
-class BankUse:
-    """One execution by several warps. ``requests``: warps with an active lane.
+class SharedCounts:
+    """Accesses to shared memory.
 
-    ``ideal``: phases with an active lane, so that ``wavefronts - ideal`` counts bank conflicts and
-    nothing else; bytes that a partly active phase leaves idle are no conflict.
+    ``requests``: warps with an active lane. ``wavefronts``: what they took. ``ideal``: phases with
+    an active lane, so that the difference counts bank conflicts and nothing else; bytes that a
+    partly active phase leaves idle are no conflict. ``bytes``: what the active lanes asked for.
     """
 
-    requests: int
-    lanes: int
-    wavefronts: int
-    ideal: int
+    requests: int = 0
+    wavefronts: int = 0
+    ideal: int = 0
+    bytes: int = 0
+
+    @property
+    def conflicts(self) -> int:
+        """Wavefronts that bank conflicts added."""
+        return self.wavefronts - self.ideal
+
+    def __add__(self, other: SharedCounts) -> SharedCounts:
+        return SharedCounts(
+            self.requests + other.requests,
+            self.wavefronts + other.wavefronts,
+            self.ideal + other.ideal,
+            self.bytes + other.bytes,
+        )
 
 
-def bank_use(address: Array, mask: Array | None, bytes_per_lane: int, *, atomic: bool) -> BankUse:
+def bank_use(
+    address: Array, mask: Array | None, bytes_per_lane: int, *, atomic: bool = False
+) -> SharedCounts:
     """Wavefronts for addresses [lanes] of aligned accesses; ``mask`` None means all lanes.
 
     The lanes of an ``atomic`` share nothing: those that change one word take turns.
@@ -52,9 +68,9 @@ def bank_use(address: Array, mask: Array | None, bytes_per_lane: int, *, atomic:
     phase = np.arange(len(keys))[:, None]
     loads = np.bincount((phase * banks + keys // span % banks)[new], minlength=keys.size)
     wavefronts = loads.reshape(-1, banks).max(axis=1)
-    return BankUse(
+    return SharedCounts(
         requests=int(np.count_nonzero(active.reshape(-1, WARP).any(axis=1))),
-        lanes=int(np.count_nonzero(active)),
         wavefronts=int(wavefronts.sum()),
         ideal=int(np.count_nonzero(wavefronts)),
+        bytes=int(np.count_nonzero(active)) * bytes_per_lane,
     )

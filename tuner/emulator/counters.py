@@ -6,22 +6,21 @@ The machine tells what it issued and memory what was accessed; nothing here chan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
-from tuner.emulator.banks import bank_use
-from tuner.emulator.counts import GlobalCounts, LineCounts, SharedCounts, Totals
+from tuner.emulator.banks import SharedCounts, bank_use
+from tuner.emulator.counts import LineCounts, Totals
 from tuner.emulator.isa.shape import mma_shape
 from tuner.emulator.isa.values import Array
 from tuner.emulator.opcode_class import opcode_class
+from tuner.emulator.patterns import Patterns
 from tuner.emulator.ptx import Instruction
-from tuner.emulator.sectors import sector_use
+from tuner.emulator.sectors import GlobalCounts, sector_use
 
-# Access patterns remembered; a pattern is about 8 KiB.
-_PATTERNS = 1024
+_Counts = TypeVar("_Counts", SharedCounts, GlobalCounts)
 
 
 class Counters:
@@ -36,9 +35,11 @@ class Counters:
         self._off = [0] * size
         self._divergent = [0] * size
         self._barriers = [0] * size
-        self._shared: dict[tuple[int, str], list[int]] = {}
-        self._globals: dict[tuple[int, str], list[int]] = {}
-        self._patterns: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self._shared: dict[tuple[int, str], SharedCounts] = {}
+        self._globals: dict[tuple[int, str], GlobalCounts] = {}
+        self._banks = Patterns(bank_use)
+        self._atomics = Patterns(partial(bank_use, atomic=True))
+        self._sectors = Patterns(sector_use)
 
     def executed(self, start: int, end: int, warps: int, lanes: int) -> None:
         """Instructions ``start`` to ``end - 1`` were issued by ``warps`` for ``lanes`` threads."""
@@ -63,47 +64,16 @@ class Counters:
         self, line: int, kind: str, address: Array, mask: Array | None, bytes_per_lane: int
     ) -> None:
         """An access to shared memory at ``address`` [lanes]; ``mask`` None means all lanes."""
-        key = self._pattern(("shared", kind == "atomic"), address, mask, bytes_per_lane)
-        found = self._patterns.get(key)
-        if found is None:
-            use = bank_use(address, mask, bytes_per_lane, atomic=kind == "atomic")
-            counts = (use.requests, use.wavefronts, use.ideal, use.lanes * bytes_per_lane)
-            found = self._remember(key, counts)
-        _add(self._shared, (line, kind), found)
+        patterns = self._atomics if kind == "atomic" else self._banks
+        counts = patterns.cost(address, mask, bytes_per_lane)
+        self._shared[line, kind] = self._shared.get((line, kind), SharedCounts()) + counts
 
     def globals(
         self, line: int, kind: str, address: Array, mask: Array | None, bytes_per_lane: int
     ) -> None:
         """An access to global memory at ``address`` [lanes]; ``mask`` None means all lanes."""
-        key = self._pattern(("global",), address, mask, bytes_per_lane)
-        found = self._patterns.get(key)
-        if found is None:
-            use = sector_use(address, mask, bytes_per_lane)
-            counts = (use.requests, use.sectors, use.ideal, use.lanes * bytes_per_lane)
-            found = self._remember(key, counts)
-        _add(self._globals, (line, kind), found)
-
-    def _pattern(
-        self, space: tuple[Any, ...], address: Array, mask: Array | None, bytes_per_lane: int
-    ) -> tuple[Any, ...]:
-        """Names the access up to a shift.
-
-        Moved by whole wavefronts an access costs the same, so a loop that walks through memory
-        repeats a few patterns.
-        """
-        first = 0 if mask is None else int(mask.argmax())
-        base = address[first] & ~np.uint64(127)
-        relative = address - base
-        if mask is None:
-            return (space, bytes_per_lane, relative.tobytes())
-        relative *= mask
-        return (space, bytes_per_lane, relative.tobytes(), mask.tobytes())
-
-    def _remember(self, key: tuple[Any, ...], counts: tuple[int, ...]) -> tuple[int, ...]:
-        if len(self._patterns) >= _PATTERNS:
-            self._patterns.clear()
-        self._patterns[key] = counts
-        return counts
+        counts = self._sectors.cost(address, mask, bytes_per_lane)
+        self._globals[line, kind] = self._globals.get((line, kind), GlobalCounts()) + counts
 
     def merge(self, other: Counters) -> None:
         """Adds what another process counted for the same program. Raises ValueError otherwise."""
@@ -112,19 +82,17 @@ class Counters:
         for name in ("_warps", "_threads", "_off", "_divergent", "_barriers"):
             summed = [a + b for a, b in zip(getattr(self, name), getattr(other, name), strict=True)]
             setattr(self, name, summed)
-        for mine, theirs in ((self._shared, other._shared), (self._globals, other._globals)):
-            for key, counts in theirs.items():
-                _add(mine, key, counts)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_patterns": {}}
+        for place, shared in other._shared.items():
+            self._shared[place] = self._shared.get(place, SharedCounts()) + shared
+        for place, moved in other._globals.items():
+            self._globals[place] = self._globals.get(place, GlobalCounts()) + moved
 
     def totals(self) -> Totals:
         """Everything, summed over the lines."""
         by_opcode: Counter[str] = Counter()
         by_class: Counter[str] = Counter()
         mma = flops = 0
-        warps = self._issued(self._warps)
+        warps = _issued(self._warps)
         for found, count in zip(self.instructions, warps, strict=True):
             if count == 0:
                 continue
@@ -134,7 +102,7 @@ class Counters:
             if shape is not None:
                 mma += count
                 flops += count * shape.flops
-        threads = sum(self._issued(self._threads))
+        threads = sum(_issued(self._threads))
         return Totals(
             instructions=sum(warps),
             threads=threads,
@@ -143,8 +111,8 @@ class Counters:
             by_opcode=dict(by_opcode.most_common()),
             mma=mma,
             flops=flops,
-            shared=_by_kind(self._shared, SharedCounts),
-            globals=_by_kind(self._globals, GlobalCounts),
+            shared=_summed(self._shared, 1, SharedCounts()),
+            globals=_summed(self._globals, 1, GlobalCounts()),
             barriers=sum(self._barriers),
             divergent=sum(self._divergent),
         )
@@ -154,9 +122,9 @@ class Counters:
         places: dict[int, list[int]] = {}
         for index, found in enumerate(self.instructions):
             places.setdefault(found.line, []).append(index)
-        warps, threads = self._issued(self._warps), self._issued(self._threads)
-        shared = _by_line(self._shared, SharedCounts)
-        globals_ = _by_line(self._globals, GlobalCounts)
+        warps, threads = _issued(self._warps), _issued(self._threads)
+        shared = _summed(self._shared, 0, SharedCounts())
+        globals_ = _summed(self._globals, 0, GlobalCounts())
         return [
             LineCounts(
                 line=line,
@@ -172,25 +140,16 @@ class Counters:
             for line, indices in sorted(places.items())
         ]
 
-    def _issued(self, changes: list[int]) -> list[int]:
-        return list(accumulate(changes))[:-1]
+
+def _issued(changes: Sequence[int]) -> list[int]:
+    return list(accumulate(changes))[:-1]
 
 
-def _add(table: dict[tuple[int, str], list[int]], key: tuple[int, str], counts: Any) -> None:
-    kept = table.setdefault(key, [0] * len(counts))
-    for i, count in enumerate(counts):
-        kept[i] += count
-
-
-def _by_kind(table: Any, record: Any) -> dict[str, Any]:
-    summed: dict[str, Any] = {}
-    for (_, kind), counts in table.items():
-        summed[kind] = summed.get(kind, record()) + record(*counts)
-    return summed
-
-
-def _by_line(table: Any, record: Any) -> dict[int, Any]:
-    summed: dict[int, Any] = {}
-    for (line, _), counts in table.items():
-        summed[line] = summed.get(line, record()) + record(*counts)
+def _summed(
+    table: Mapping[tuple[int, str], _Counts], part: int, zero: _Counts
+) -> dict[Any, _Counts]:
+    """The counts by ``part`` 0, the line, or 1, the kind, of their place."""
+    summed: dict[Any, _Counts] = {}
+    for place, counts in table.items():
+        summed[place[part]] = summed.get(place[part], zero) + counts
     return summed

@@ -5,53 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tuner.emulator.sectors import SECTOR_BYTES
-
-
-@dataclass(frozen=True)
-class SharedCounts:
-    """Accesses to shared memory. ``bytes`` are those that active lanes asked for."""
-
-    requests: int = 0
-    wavefronts: int = 0
-    ideal: int = 0
-    bytes: int = 0
-
-    @property
-    def conflicts(self) -> int:
-        """Wavefronts that bank conflicts added."""
-        return self.wavefronts - self.ideal
-
-    def __add__(self, other: SharedCounts) -> SharedCounts:
-        return SharedCounts(
-            self.requests + other.requests,
-            self.wavefronts + other.wavefronts,
-            self.ideal + other.ideal,
-            self.bytes + other.bytes,
-        )
-
-
-@dataclass(frozen=True)
-class GlobalCounts:
-    """Accesses to global memory. ``bytes`` are those that active lanes asked for."""
-
-    requests: int = 0
-    sectors: int = 0
-    ideal: int = 0
-    bytes: int = 0
-
-    @property
-    def sector_bytes(self) -> int:
-        """Bytes that the sectors move."""
-        return self.sectors * SECTOR_BYTES
-
-    def __add__(self, other: GlobalCounts) -> GlobalCounts:
-        return GlobalCounts(
-            self.requests + other.requests,
-            self.sectors + other.sectors,
-            self.ideal + other.ideal,
-            self.bytes + other.bytes,
-        )
+from tuner.emulator.banks import SharedCounts
+from tuner.emulator.sectors import GlobalCounts
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,31 @@ _NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
-class SectorUse:
-    """One execution by several warps. ``requests``: warps with an active lane.
+class GlobalCounts:
+    """Accesses to global memory.
 
+    ``requests``: warps with an active lane. ``sectors``: what they touched, warp by warp.
     ``ideal``: the sectors that each warp's distinct bytes would fill if they lay side by side.
+    ``bytes``: what the active lanes asked for.
     """
 
-    requests: int
-    lanes: int
-    sectors: int
-    ideal: int
+    requests: int = 0
+    sectors: int = 0
+    ideal: int = 0
+    bytes: int = 0
+
+    @property
+    def sector_bytes(self) -> int:
+        """Bytes that the sectors move."""
+        return self.sectors * SECTOR_BYTES
+
+    def __add__(self, other: GlobalCounts) -> GlobalCounts:
+        return GlobalCounts(
+            self.requests + other.requests,
+            self.sectors + other.sectors,
+            self.ideal + other.ideal,
+            self.bytes + other.bytes,
+        )
 
 
 def _distinct(keys: Array) -> Array:
@@ -34,7 +49,7 @@ def _distinct(keys: Array) -> Array:
     return counts
 
 
-def sector_use(address: Array, mask: Array | None, bytes_per_lane: int) -> SectorUse:
+def sector_use(address: Array, mask: Array | None, bytes_per_lane: int) -> GlobalCounts:
     """Sectors of aligned accesses at ``address`` [lanes], at most one sector wide each."""
     places = address.reshape(-1, WARP)
     sectors = places // np.uint64(SECTOR_BYTES)
@@ -47,9 +62,9 @@ def sector_use(address: Array, mask: Array | None, bytes_per_lane: int) -> Secto
         places, sectors = (np.where(active, array, _NOBODY) for array in (places, sectors))
     wanted = _distinct(places) * bytes_per_lane
     touched = _distinct(sectors)
-    return SectorUse(
+    return GlobalCounts(
         requests=int(np.count_nonzero(touched)),
-        lanes=lanes,
         sectors=int(touched.sum()),
         ideal=int((-(-wanted // SECTOR_BYTES)).sum()),
+        bytes=lanes * bytes_per_lane,
     )

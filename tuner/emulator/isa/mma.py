@@ -53,7 +53,8 @@ def _add_s32(product: Array, raw: Array) -> Array:
 def _add_s32_saturated(product: Array, raw: Array) -> Array:
     limits = np.iinfo(np.int32)
     wide = product.astype(np.int64) + raw.view(np.int32).reshape(product.shape)
-    return np.clip(wide, limits.min, limits.max).astype(np.int32).view(np.uint32)
+    kept: Array = np.clip(wide, limits.min, limits.max).astype(np.int32)
+    return kept.view(np.uint32)
 
 
 def _checked_shape(found: Instruction, bind: Binder) -> MmaShape:
@@ -61,7 +62,7 @@ def _checked_shape(found: Instruction, bind: Binder) -> MmaShape:
     shape = mma_shape(found.modifiers)
     wanted = ("sync", "aligned", str(shape), "row", "col")
     only(found, (*wanted, "satfinite"))
-    if shape is None or len(found.types) != 4 or not all(map(found.has, wanted)):
+    if shape is None or len(found.types) != 4 or found.modifiers[:5] != wanted:
         raise bind.error(f"'{found.opcode}' is not mma.sync.aligned.SHAPE.row.col.D.A.B.C")
     d_type, a_type, b_type, c_type = found.types
     for family, shapes in _SHAPES.items():
