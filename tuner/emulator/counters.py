@@ -52,9 +52,9 @@ class Counters:
         """The predicate of instruction ``index`` did not hold for ``lanes`` of its threads."""
         self._off[index] += lanes
 
-    def divergent(self, index: int) -> None:
-        """The branch ``index`` split a warp."""
-        self._divergent[index] += 1
+    def divergent(self, index: int, warps: int) -> None:
+        """The branch ``index`` split ``warps``."""
+        self._divergent[index] += warps
 
     def barrier(self, index: int, ctas: int) -> None:
         """``ctas`` came to the barrier ``index``."""
