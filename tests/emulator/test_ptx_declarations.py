@@ -140,6 +140,20 @@ def test_addresses_as_initial_values() -> None:
     assert assembles(kernel_text("", text))
 
 
+def test_bytes_of_addresses_as_initial_values() -> None:
+    text = (
+        ".global .align 1 .b8 s[4];\n.global .align 1 .u8 p[4] = "
+        "{7, 0XFF(generic(s)), 0xFF00(generic(s)+2), 0xFF00000000000000(s)};\n"
+    )
+    packed = declared(text)
+    assert packed.initial == b"\7\0\0\0"
+    assert packed.relocations == (
+        Relocation(1, 1, "s", 0, True, 0),
+        Relocation(2, 1, "s", 2, True, 1),
+        Relocation(3, 1, "s", 0, False, 7),
+    )
+
+
 def test_registers() -> None:
     body = ".reg .b32 %x<3>, y;\n.reg .f16x2 h<0x2>;\nmov.b32 %x2, y; mov.b32 h0, h1;"
     first, second, _ = read_kernel(body).instructions
@@ -178,7 +192,7 @@ REFUSED_MODULE = {
     ".global .b8 g = 300;": "'300' is no value of type .b8",
     ".global .u16 g = -32769;": "'-32769' is no value",
     ".global .f32 g = 1e99;": "'1e99' is no value",
-    ".global .u32 h; .global .u32 g = h;": "64 bits only",
+    ".global .u32 h; .global .u32 g = h;": "fills 64 bits",
     ".global .b8 g[0x40000001];": "is no count",
     ".global .b32 g[0x40000][0x40000];": "at most 1073741824 bytes",
     ".extern .global .u32 g = 1;": "take a value",

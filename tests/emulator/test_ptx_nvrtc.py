@@ -164,6 +164,33 @@ def test_initial_values_are_those_of_the_source() -> None:
     assert variables["table"].space == "const" and variables["real"].space == "global"
 
 
+PACKED = """
+struct __attribute__((packed)) Packed { char c; const char* s; };
+struct Function { int (*f)(int); int n; };
+__device__ Packed packed[2] = {{'a', "one"}, {'b', "two"}};
+__device__ __noinline__ int triple(int x) { return x * 3; }
+__device__ Function functions[2] = {{triple, 1}, {triple, 2}};
+__device__ float odd[3] = {1.0f / 0.0f, -0.0f, 1e-45f};
+extern "C" __global__ void k(int* p, const __grid_constant__ Packed arg) {
+  p[0] = packed[p[1] & 1].s[0] + functions[p[2] & 1].f(p[3]) + odd[p[4]] + arg.c;
+}
+"""
+
+
+def test_pointers_in_packed_structures_and_to_functions() -> None:
+    ptx = ptx_of(PACKED)
+    calls = [i for i in check(ptx)["k"].instructions if i.root == "call"]
+    assert len(calls) == 1
+    variables = {v.name: v for v in read_module(ptx).variables}
+    packed = variables["packed"]
+    assert packed.initial == struct.pack("<cQcQ", b"a", 0, b"b", 0)
+    places = [(r.offset, r.size, r.first_byte) for r in packed.relocations]
+    assert places == [(1 + 9 * i + byte, 1, byte) for i in range(2) for byte in range(8)]
+    targets = [r.symbol for r in variables["functions"].relocations]
+    assert len(set(targets)) == 1 and "triple" in targets[0]
+    assert variables["odd"].initial == struct.pack("<3f", float("inf"), -0.0, 1e-45)
+
+
 def test_inline_branch_table() -> None:
     """The compiler makes trees of comparisons from a switch; a table takes inline assembly."""
     text = """{ .reg .u32 i; and.b32 i, %1, 1; table: .branchtargets EVEN, ODD;

@@ -134,8 +134,8 @@ class _BodyReader:
             operands = read_operands(text[found.end() :], self._scope, line)
         if root == "brx":
             operands = self._through_table(operands, piece)
-        if root == "bra" and not all(isinstance(operand, Label) for operand in operands):
-            raise PtxError(line, f"{shortened(text)}: branches to a label only")
+        if root == "bra" and [type(operand) for operand in operands] != [Label]:
+            raise PtxError(line, f"{shortened(text)}: branches to one label and nothing else")
         negated = guard is not None and guard[1] == "!"
         return Instruction(opcode, root, modifiers, operands, predicate, negated, line, text)
 

@@ -16,9 +16,12 @@ from tuner.emulator.ptx.variable import Relocation
 
 Tree: TypeAlias = "str | list[Tree]"
 
+# name+4, generic(name)+4
 _SYMBOL = re.compile(
     r"(?:(generic)\s*\(\s*)?((?:[A-Za-z]|[_$%][\w$])[\w$]*)(?(1)\s*\))\s*(?:([+-])\s*(\w+))?$"
 )
+# 0xFF00(generic(name)): one byte of an address (PTX ISA, "Initializers", the mask operator).
+_MASKED = re.compile(r"0[xX](FF(?:00){0,7})\s*\((.*)\)$")
 
 
 def read_initialiser(
@@ -86,15 +89,19 @@ def _placed(
 
 
 def _relocation(value: str, type_name: str, offset: int, line: int) -> Relocation | None:
-    found = _SYMBOL.match(value)
+    masked = _MASKED.match(value)
+    found = _SYMBOL.match(masked[2].strip() if masked else value)
     if found is None:
         return None
     generic, symbol, sign, digits = found.groups()
     addend = 0 if digits is None else integer(digits)
-    if addend is None or type_name not in ("u64", "s64", "b64"):
-        raise PtxError(line, f"{shortened(value)}: an address, plus an integer, in 64 bits only")
     size = size_of(type_name)
-    return Relocation(offset, size, symbol, -addend if sign == "-" else addend, generic is not None)
+    if addend is None or type_name[0] not in "bus" or size != (1 if masked else 8):
+        rule = "an address, plus an integer, fills 64 bits, and a byte of it 8 bits"
+        raise PtxError(line, f"{shortened(value)}: {rule}")
+    addend = -addend if sign == "-" else addend
+    first_byte = len(masked[1]) // 2 - 1 if masked else 0
+    return Relocation(offset, size, symbol, addend, generic is not None, first_byte)
 
 
 def _encoded(value: str, type_name: str, line: int) -> bytes:

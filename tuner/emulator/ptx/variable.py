@@ -20,8 +20,9 @@ class Param:
 class Relocation:
     """The address of ``symbol`` plus ``addend``, to be put ``offset`` bytes into a variable.
 
-    ``size`` is the number of bytes it fills. ``generic`` asks for the generic address, otherwise
-    it is the one within the symbol's own state space.
+    ``generic`` asks for the generic address, otherwise it is the one within the symbol's own
+    state space. Of its eight bytes, little endian, ``size`` go there, from ``first_byte`` on: all
+    of them, or one each where a packed structure takes a pointer apart.
     """
 
     offset: int
@@ -29,6 +30,7 @@ class Relocation:
     symbol: str
     addend: int
     generic: bool
+    first_byte: int = 0
 
 
 @dataclass(frozen=True, slots=True)
