@@ -136,6 +136,35 @@ def test_a_warp_gathers_at_its_collective_instructions() -> None:
         assert out[t] == sum(range(t % 7)) + moved + 11_000
 
 
+SOME_WARPS_PART = """
+extern "C" __global__ void meet(int* out) {
+  int t = threadIdx.x, lane = t % 32, warp = t / 32, sum = 0;
+  // The lanes of odd warps come to the ballot at different times, those of even warps together.
+  if (warp % 2) {
+    for (int i = 0; i < lane % 5; ++i) sum += out[t] + i;
+  }
+  unsigned even = __ballot_sync(0xffffffffu, (lane + sum) % 2 == 0);
+  sum += 100 * __popc(even);
+  if (lane >= 3 * warp) {
+    sum += 10000 * __shfl_down_sync(0xffffffffu << (3 * warp), lane, 1);
+  }
+  out[t] = sum;
+}"""
+
+
+def test_some_warps_part_and_others_do_not() -> None:
+    out = np.zeros(5 * 32, np.int32)
+    emulate(ptx_of(SOME_WARPS_PART), (1, 1, 1), (160, 1, 1), 0, [out])
+    for warp in range(5):
+        sums = [sum(range(lane % 5)) if warp % 2 else 0 for lane in range(32)]
+        even = sum((lane + sums[lane]) % 2 == 0 for lane in range(32))
+        for lane in range(32):
+            want = sums[lane] + 100 * even
+            if lane >= 3 * warp:
+                want += 10000 * min(lane + 1, 31)
+            assert out[32 * warp + lane] == want
+
+
 NAMED = """
 extern "C" __global__ void pipeline(int* out) {   // warp 0 makes, warp 1 takes
   __shared__ int box[32];
@@ -207,7 +236,7 @@ def test_ctas_wait_for_each_other(last_first: int, cohort_lanes: int) -> None:
 
 def test_ctas_that_wait_for_one_that_never_comes_are_a_deadlock() -> None:
     turn, order = np.array([5], np.int32), np.zeros((4, 32), np.int32)
-    with pytest.raises(EmulationFault, match="deadlock at PTX line .*polls memory") as caught:
+    with pytest.raises(EmulationFault, match=r"deadlock at PTX line .*polls memory") as caught:
         emulate(
             ptx_of(TURNSTILE), (4, 1, 1), (32, 1, 1), 0, [turn, order, np.int32(0)],
             cohort_lanes=64,
@@ -260,7 +289,9 @@ extern "C" __global__ void endless(int* out, int step) {
 
 
 def test_a_loop_without_end_is_stopped_and_its_line_told() -> None:
-    with pytest.raises(EmulationFault, match="instruction budget at PTX line .* 10,000 ") as caught:
+    with pytest.raises(
+        EmulationFault, match=r"instruction budget at PTX line .* 10,000 "
+    ) as caught:
         emulate(
             ptx_of(ENDLESS), (1, 1, 1), (1, 1, 1), 0, [np.zeros(1, np.int32), np.int32(1)],
             budget=10_000,
@@ -323,10 +354,10 @@ def test_bad_launches() -> None:
 
 def test_ptx_the_emulator_does_not_know() -> None:
     ptx = ptx_of(ENDLESS)
-    with pytest.raises(PtxError, match="line .*'add.mystery.s32'"):
+    with pytest.raises(PtxError, match=r"line .*'add.mystery.s32'"):
         emulate(ptx.replace("add.s32", "add.mystery.s32"), (1, 1, 1), (1, 1, 1), 0, [None, 1])
     with pytest.raises(UserError, match="not among"):
         emulate(ptx, (1, 1, 1), (1, 1, 1), 0, [None, 1], entry="other")
     source = """extern "C" __global__ void say() { printf("%d", threadIdx.x); }"""
-    with pytest.raises(PtxError, match="call"):
+    with pytest.raises(PtxError, match="functions must be inlined"):
         emulate(ptx_of(source), (1, 1, 1), (1, 1, 1), 0, [])

@@ -113,7 +113,7 @@ def _buffer(param: Param, number: int, array: Any, what: str, *, written: bool) 
         raise UserError(f"{what}: only a 64-bit parameter can be a pointer")
     if isinstance(array, torch.Tensor):
         if array.device.type != "cpu":
-            raise UserError(f"{what}: the tensor is on {array.device}, the emulator runs on the CPU")
+            raise UserError(f"{what}: the tensor is on {array.device}: give a CPU tensor")
         if not array.is_contiguous():
             raise UserError(f"{what}: the tensor is not contiguous: call .contiguous() first")
         content = array.detach().reshape(-1).view(torch.uint8).numpy()

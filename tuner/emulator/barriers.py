@@ -50,7 +50,7 @@ class Barriers:
         numbers = np.unique(cohort.broadcast(barrier.number(cohort))[mask])
         if barrier.action == "sync" and barrier.count is None and not self._waiting:
             by_cta, alive = self._by_cta(mask), self._by_cta(cohort.alive)
-            came = by_cta.any(axis=1)
+            came = np.asarray(by_cta.any(axis=1))
             if np.array_equal(by_cta[came], alive[came]):
                 self._check_left(found, came)
                 cohort.epoch += came.astype(np.uint32)
@@ -95,12 +95,12 @@ class Barriers:
         here = np.count_nonzero(self._by_cta(at.lanes), axis=1) + at.arrived
         alive = np.count_nonzero(self._by_cta(cohort.alive), axis=1)
         expected = alive if at.expected is None else np.where(at.expected > 0, at.expected, alive)
-        complete = (here >= expected) & (here > 0)
+        complete = np.logical_and(here >= expected, here > 0)
         if not complete.any():
             return np.zeros_like(at.lanes)
         if at.expected is None:
             self._check_left(at.found, complete)
-        released = at.lanes & np.repeat(complete, cohort.width)
+        released: Array = at.lanes & np.repeat(complete, cohort.width)
         if at.barrier.aligned:
             self._check_warps(at, released)
         if at.barrier.action == "red":
@@ -147,4 +147,4 @@ class Barriers:
             raise EmulationFault(FaultKind.BARRIER, self._cohort, lane, at.found, what)
 
     def _by_cta(self, lanes: Array) -> Array:
-        return lanes.reshape(len(self._cohort.ctas), -1)
+        return np.asarray(lanes).reshape(len(self._cohort.ctas), -1)

@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_spaces.errors import UserError
-from tuner.emulator.isa.values import Array
+from tuner.emulator.isa.special import SPECIAL_REGISTERS
+from tuner.emulator.isa.values import WARP, Array, Dim3
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tuner.emulator.counters import Counters
     from tuner.emulator.memory import Memory, Private
-
-WARP = 32
-
-Dim3 = tuple[int, int, int]
 
 
 class Cohort:
@@ -44,11 +40,11 @@ class Cohort:
         self.grid, self.block, self.memory, self.counters = grid, block, memory, counters
         self.ctas = np.asarray(ctas, np.int64)
         self.threads = block[0] * block[1] * block[2]
-        self.width = -(-self.threads // WARP) * WARP
+        self.width: int = -(-self.threads // WARP) * WARP
         self.lanes = len(self.ctas) * self.width
-        self.warps = self.lanes // WARP
-        self.slot = np.repeat(np.arange(len(self.ctas)), self.width)
-        self.thread = np.tile(np.arange(self.width), len(self.ctas))
+        self.warps: int = self.lanes // WARP
+        self.slot: Array = np.repeat(np.arange(len(self.ctas)), self.width)
+        self.thread: Array = np.tile(np.arange(self.width), len(self.ctas))
         self.alive = self.thread < self.threads
         self.mask: Array | None = None
         self.writes: Array | None = None
@@ -56,6 +52,7 @@ class Cohort:
         self.epoch = np.zeros(len(self.ctas), np.uint32)
         self.warp_epoch = np.zeros(self.warps, np.uint32)
         self.polled = np.zeros(self.lanes, np.bool_)
+        self.carry = np.zeros(self.lanes, np.bool_)  # CC.CF of extended-precision arithmetic
         self.private: Private = memory.open(self)
         self._special: dict[str, Array] = {}
 
@@ -84,44 +81,13 @@ class Cohort:
     def special(self, name: str) -> Array:
         """A special register as uint64 [lanes] or [1] (PTX ISA, "Special Registers")."""
         if name not in self._special:
-            self._special[name] = self._compute_special(name)
+            self._special[name] = SPECIAL_REGISTERS[name](self)
         return self._special[name]
-
-    def _compute_special(self, name: str) -> Array:
-        root, _, axis = name.partition(".")
-        if axis in ("x", "y", "z"):
-            i = "xyz".index(axis)
-            wholes: dict[str, tuple[Array, Dim3]] = {
-                "%tid": (self.thread, self.block),
-                "%ctaid": (self.ctas[self.slot], self.grid),
-            }
-            if root in wholes:
-                index, extents = wholes[root]
-                stride = int(np.prod(extents[:i], dtype=np.int64))
-                # Padding lanes lie beyond the last row: modulo keeps them in range too.
-                return (index // stride % extents[i]).astype(np.uint64)
-            if root in ("%ntid", "%nctaid"):
-                return np.array([(self.block if root == "%ntid" else self.grid)[i]], np.uint64)
-        lane = (np.arange(self.lanes) % WARP).astype(np.uint64)
-        one = np.uint64(1)
-        masks = {
-            "%laneid": lane,
-            "%lanemask_eq": one << lane,
-            "%lanemask_lt": (one << lane) - one,
-            "%lanemask_le": (one << (lane + one)) - one,
-            "%lanemask_gt": ~((one << (lane + one)) - one) & np.uint64(0xFFFFFFFF),
-            "%lanemask_ge": ~((one << lane) - one) & np.uint64(0xFFFFFFFF),
-            "%warpid": (self.thread // WARP).astype(np.uint64),
-            "%nwarpid": np.array([self.width // WARP], np.uint64),
-            "WARP_SZ": np.array([WARP], np.uint64),
-        }
-        if name not in masks:
-            raise UserError(f"the emulator has no special register {name}")
-        return masks[name]
 
     def name_of(self, lane: int) -> str:
         """``thread (3,0,0) of CTA (1,0,0)``."""
-        return f"thread {_place(int(self.thread[lane]), self.block)} of CTA {self.name_of_cta(lane)}"
+        thread = _place(int(self.thread[lane]), self.block)
+        return f"thread {thread} of CTA {self.name_of_cta(lane)}"
 
     def name_of_cta(self, lane: int) -> str:
         """``(1,0,0)``: the CTA of a lane."""

@@ -26,7 +26,7 @@ class FaultKind(Enum):
     TRAP = "trap"
 
 
-class EmulationFault(UserError):
+class EmulationFault(UserError):  # noqa: N818  (the fault is the kernel's)
     """Names the kind, the PTX line, the thread and what it did there.
 
     ``kind``, ``line`` (1-based, in the PTX given) and ``text`` (the instruction) are there for

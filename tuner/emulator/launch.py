@@ -13,8 +13,9 @@ import numpy as np
 
 from search_spaces.errors import UserError
 from tuner.emulator.arguments import Arguments
-from tuner.emulator.cohort import WARP, Cohort, Dim3
+from tuner.emulator.cohort import Cohort
 from tuner.emulator.counters import Counters
+from tuner.emulator.isa.values import WARP, Dim3
 from tuner.emulator.machine import Machine
 from tuner.emulator.memory import Memory
 from tuner.emulator.program import assemble, choose_entry, lay_out
@@ -127,7 +128,7 @@ def _cohorts(ctas: Sequence[int], block: Dim3, lanes: int) -> Iterator[Sequence[
 def _run_all(machines: Iterable[Machine], memory: Memory) -> list[Machine]:
     """Runs cohort after cohort; those that wait for others get their turn again."""
     waiting: deque[Machine] = deque()
-    done = []
+    done: list[Machine] = []
     for machine in machines:
         (done if machine.run() else waiting).append(machine)
     idle = 0

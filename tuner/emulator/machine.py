@@ -8,6 +8,7 @@ polls memory gives way to the other lanes, and to other cohorts when those wait 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -29,6 +30,16 @@ class State(IntEnum):
     BARRIER = 2
     POLL = 3  # came round a loop that reads memory, in vain
     DONE = 4
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Lanes that are executed together; ``whole``: each warp with all that live of it."""
+
+    mask: Array
+    lanes: int
+    warps: int
+    whole: bool
 
 
 class Machine:
@@ -76,64 +87,73 @@ class Machine:
     def _advance(self, pc: int, mask: Array, running: Array) -> None:
         """Runs the lanes of ``mask`` from ``pc`` until they part, wait, leave or meet others."""
         program, cohort = self.program, self.cohort
-        lanes = int(np.count_nonzero(mask))
         others = running & ~mask
-        meet = int(self._pc.min(where=others, initial=len(program.steps) + 1))
-        alive = cohort.alive
-        rest = None if np.array_equal(mask, alive) else mask
-        cohort.execute(None if lanes == cohort.lanes else mask, rest)
-        per_warp = np.count_nonzero(mask.reshape(-1, WARP), axis=1)
-        warps = int(np.count_nonzero(per_warp))
-        whole = bool(((per_warp == 0) | (per_warp == self._live_threads())).all())
-        while pc < meet:
+        meet = int(self._pc.min(where=others, initial=len(program.controls) + 1))
+        group = self._group(mask)
+        everyone = group.lanes == cohort.lanes
+        alone = np.array_equal(mask, cohort.alive)
+        cohort.execute(None if everyone else mask, None if alone else mask)
+        place: int | None = pc
+        while place is not None and place < meet:
+            pc = place
             if pc == len(program.controls):  # running off the end is a return
-                self._leave(Leave(None, negated=False, trap=False), pc, mask)
-                return
-            control = program.controls[pc]
-            if control is None:
-                end = min(program.ends[pc], meet)
-                stop = end if whole else min(end, program.next_collective[pc])
-                self._straight(pc, stop, warps, lanes)
-                pc = stop
-                if pc < end and not self._gather(pc, mask):
-                    return
-                if pc < end:
-                    self._straight(pc, pc + 1, warps, lanes)
-                    pc += 1
-                continue
-            self._count(pc, pc + 1, warps, lanes)
-            if isinstance(control, Branch):
-                target = self._branch(control, pc, mask, lanes)
-                if target is None:
-                    return
-                pc = target
-            elif isinstance(control, Switch):
-                self._switch(control, pc, mask)
-                return
-            elif isinstance(control, Leave):
-                if self._leave(control, pc, mask):
-                    return
-                pc += 1
+                place = self._leave(Leave(None, negated=False, trap=False), pc, mask)
+            elif program.controls[pc] is None:
+                place = self._run_straight(pc, min(program.ends[pc], meet), group)
             else:
-                if not self._barrier(control, pc, mask):
-                    return
-                pc += 1
-        self._pc[mask] = pc
+                place = self._control(pc, group)
+        if place is not None:
+            self._pc[mask] = place
 
-    def _live_threads(self) -> Array:
-        return np.count_nonzero(self.cohort.alive.reshape(-1, WARP), axis=1)
+    def _group(self, mask: Array) -> _Group:
+        per_warp = np.count_nonzero(mask.reshape(-1, WARP), axis=1)
+        alive = np.count_nonzero(self.cohort.alive.reshape(-1, WARP), axis=1)
+        return _Group(
+            mask=mask,
+            lanes=int(per_warp.sum()),
+            warps=int(np.count_nonzero(per_warp)),
+            whole=bool(((per_warp == 0) | (per_warp == alive)).all()),
+        )
 
-    def _straight(self, start: int, stop: int, warps: int, lanes: int) -> None:
-        self._count(start, stop, warps, lanes)
+    def _run_straight(self, pc: int, end: int, group: _Group) -> int | None:
+        """Executes up to ``end``; a group that holds parts of warps gathers at collectives."""
+        if group.whole:
+            self._straight(pc, end, group)
+            return end
+        stop = min(end, self.program.next_collective[pc])
+        self._straight(pc, stop, group)
+        if stop == end:
+            return end
+        if not self._gather(stop, group.mask):
+            return None
+        self._straight(stop, stop + 1, group)
+        return stop + 1
+
+    def _control(self, pc: int, group: _Group) -> int | None:
+        """Executes a control instruction; None when the group is no more."""
+        control = self.program.controls[pc]
+        self._count(pc, pc + 1, group)
+        if isinstance(control, Branch):
+            return self._branch(control, pc, group)
+        if isinstance(control, Switch):
+            self._switch(control, pc, group.mask)
+            return None
+        if isinstance(control, Leave):
+            return self._leave(control, pc, group.mask)
+        assert control is not None
+        return self._barrier(control, pc, group.mask)
+
+    def _straight(self, start: int, stop: int, group: _Group) -> None:
+        self._count(start, stop, group)
         cohort = self.cohort
         for step in self.program.steps[start:stop]:
             step(cohort)  # type: ignore[misc]  # a straight run holds no control instruction
 
-    def _count(self, start: int, stop: int, warps: int, lanes: int) -> None:
-        self.issued += warps * (stop - start)
-        self.threads += lanes * (stop - start)
+    def _count(self, start: int, stop: int, group: _Group) -> None:
+        self.issued += group.warps * (stop - start)
+        self.threads += group.lanes * (stop - start)
         if self.cohort.counters is not None:
-            self.cohort.counters.executed(start, stop, warps, lanes)
+            self.cohort.counters.executed(start, stop, group.warps, group.lanes)
         if self.issued > self.budget:
             lane = int(np.flatnonzero(self.cohort.active)[0])
             found = self.program.instructions[start]
@@ -143,32 +163,32 @@ class Machine:
             )
             raise EmulationFault(FaultKind.BUDGET, self.cohort, lane, found, what)
 
-    def _branch(self, branch: Branch, pc: int, mask: Array, lanes: int) -> int | None:
+    def _branch(self, branch: Branch, pc: int, group: _Group) -> int | None:
         """Where all lanes go on, or None when they parted or gave way."""
-        if branch.predicate is None:
-            taken, count = mask, lanes
-        else:
+        mask, polled = group.mask, self.cohort.polled
+        taken, count = mask, group.lanes
+        if branch.predicate is not None:
             holds = branch.predicate(self.cohort)
             taken = mask & (~holds if branch.negated else holds)
             count = int(np.count_nonzero(taken))
         if count == 0:
             return pc + 1
         backward = branch.target <= pc
-        if count == lanes and not (backward and self.cohort.polled.any()):
+        if count == group.lanes and not (backward and polled.any()):
             return branch.target
         self._pc[mask] = pc + 1
         self._pc[taken] = branch.target
         if backward:
-            polling = taken & self.cohort.polled
+            polling = taken & polled
             self._state[polling] = State.POLL
-            self.cohort.polled[polling] = False
-        if self.cohort.counters is not None and count < lanes:
-            split = (taken.reshape(-1, WARP).any(1)) & ((mask & ~taken).reshape(-1, WARP).any(1))
-            for _ in range(int(np.count_nonzero(split))):
-                self.cohort.counters.divergent(pc)
+            polled[polling] = False
+        if self.cohort.counters is not None and count < group.lanes:
+            split = _any_by_warp(taken) & _any_by_warp(mask & ~taken)
+            self.cohort.counters.divergent(pc, int(np.count_nonzero(split)))
         return None
 
     def _switch(self, switch: Switch, pc: int, mask: Array) -> None:
+        """Sends every lane to the target that it names."""
         index = self.cohort.broadcast(switch.index(self.cohort))
         beyond = mask & (index >= len(switch.targets))
         if beyond.any():
@@ -178,14 +198,14 @@ class Machine:
             raise EmulationFault(FaultKind.OUT_OF_BOUNDS, self.cohort, lane, found, what)
         self._pc[mask] = np.array(switch.targets)[index[mask]]
 
-    def _leave(self, leave: Leave, pc: int, mask: Array) -> bool:
-        """Whether all lanes of ``mask`` are gone; False when the predicate held for none."""
+    def _leave(self, leave: Leave, pc: int, mask: Array) -> int | None:
+        """None, or the next instruction when the predicate held for none."""
         gone = mask
         if leave.predicate is not None:
             holds = leave.predicate(self.cohort)
             gone = mask & (~holds if leave.negated else holds)
             if not gone.any():
-                return False
+                return pc + 1
         if leave.trap:
             lane = int(np.flatnonzero(gone)[0])
             found = self.program.instructions[pc]
@@ -195,10 +215,10 @@ class Machine:
         self.cohort.alive &= ~gone
         self._release(self._barriers.after_exit())
         self._regather()
-        return True
+        return None
 
-    def _barrier(self, barrier: Barrier, pc: int, mask: Array) -> bool:
-        """Whether the lanes of ``mask`` go on at once."""
+    def _barrier(self, barrier: Barrier, pc: int, mask: Array) -> int | None:
+        """The next instruction, or None when lanes wait."""
         if self.cohort.counters is not None:
             ctas = int(mask.reshape(len(self.cohort.ctas), -1).any(axis=1).sum())
             self.cohort.counters.barrier(pc, ctas)
@@ -208,7 +228,7 @@ class Machine:
             self._pc[mask] = pc + 1
             self._state[mask] = State.BARRIER
         self._release(arrived.released)
-        return arrived.passes
+        return pc + 1 if arrived.passes else None
 
     def _release(self, released: Array | None) -> None:
         if released is not None:
@@ -242,18 +262,16 @@ class Machine:
         assert collective is not None
         needed = cohort.alive.copy()
         if collective.members is not None:
-            cohort.execute(present, present)
             needed &= _members(collective.members, cohort, present)
-        missing = (needed & ~present).reshape(-1, WARP).any(axis=1)
-        return present & ~np.repeat(missing, WARP)
+        missing = _any_by_warp(needed & ~present)
+        return np.asarray(present & ~np.repeat(missing, WARP))
 
     def _step_over(self, pc: int, lanes: Array) -> None:
         """Executes the collective at ``pc`` for warps that have gathered."""
         if not lanes.any():
             return
         self.cohort.execute(lanes, lanes)
-        warps = int(np.count_nonzero(lanes.reshape(-1, WARP).any(axis=1)))
-        self._straight(pc, pc + 1, warps, int(np.count_nonzero(lanes)))
+        self._straight(pc, pc + 1, self._group(lanes))
         self._pc[lanes] = pc + 1
 
     def _stuck(self, lane: int) -> EmulationFault:
@@ -279,4 +297,8 @@ def _members(members: Source, cohort: Cohort, present: Array) -> Array:
     named = np.where(present, cohort.broadcast(members(cohort)), np.uint32(0))
     of_warp = np.bitwise_or.reduce(named.reshape(-1, WARP), axis=1)
     bits = of_warp[:, None] >> np.arange(WARP, dtype=np.uint32) & np.uint32(1)
-    return bits.astype(np.bool_).reshape(-1)
+    return np.asarray(bits.reshape(-1), np.bool_)
+
+
+def _any_by_warp(lanes: Array) -> Array:
+    return np.asarray(lanes.reshape(-1, WARP).any(axis=1))

@@ -1,4 +1,4 @@
-"""Program: an entry of a PTX module, assembled: one step an instruction, and where variables lie."""
+"""Program: an entry of a PTX module, assembled: a step an instruction, an address a variable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuner.emulator.isa.binder import Binder, Source
 from tuner.emulator.isa.control import CONTROL, Control, assemble_control
 from tuner.emulator.isa.registry import Step, semantics
 from tuner.emulator.isa.values import raw_dtype
-from tuner.emulator.ptx import Entry, Immediate, Instruction, Module, Register, Variable
+from tuner.emulator.ptx import Entry, Immediate, Instruction, Module, PtxError, Register, Variable
 
 # Roots whose effects CTAs of other processes would have to see.
 _SHARED_WITH_OTHER_CTAS = ("atom", "red", "fence", "membar")
@@ -69,7 +69,7 @@ def choose_entry(module: Module, name: str | None) -> Entry:
     """The entry of that name, or the only one. Raises UserError when there is none."""
     if name is None and len(module.entries) == 1:
         return next(iter(module.entries.values()))
-    if name not in module.entries:
+    if name is None or name not in module.entries:
         wanted = "name one with entry=" if name is None else f"'{name}' is not among them"
         raise UserError(f"the PTX has the entries {', '.join(module.entries) or 'none'}: {wanted}")
     return module.entries[name]
@@ -78,6 +78,12 @@ def choose_entry(module: Module, name: str | None) -> Entry:
 def lay_out(module: Module, entry: Entry) -> Variables:
     """Gives every variable an address in its state space; the dynamic shared array comes last."""
     known = (*module.variables, *entry.variables)
+    for variable in known:
+        if variable.relocations:
+            raise UserError(
+                f"variable {variable.name} holds the address of {variable.relocations[0].symbol}: "
+                "the emulator does not support that"
+            )
     addresses: dict[str, int] = {}
     static = [v for v in known if v.space == "shared" and not v.external]
     shared_bytes = _stack(static, addresses)
@@ -100,6 +106,9 @@ def lay_out(module: Module, entry: Entry) -> Variables:
 
 def assemble(entry: Entry, addresses: dict[str, int]) -> Program:
     """Raises PtxError for anything the emulator does not know, before anything runs."""
+    for found in entry.instructions:
+        if found.root == "call":  # told before what prepares its parameters
+            raise PtxError(found.line, f"functions must be inlined to be emulated ({found.text})")
     types = _registers(entry.instructions)
     bind = Binder({name: slot for slot, name in enumerate(types)}, addresses)
     steps: list[Step | None] = []
@@ -196,7 +205,7 @@ def _collective(found: Instruction, bind: Binder) -> Collective:
 
 def _ends(entry: Entry, controls: list[Control | None]) -> tuple[int, ...]:
     """For each instruction, the first control instruction or label target after it."""
-    stops = {target for target in entry.labels.values()}
+    stops = set(entry.labels.values())
     ends = [0] * len(controls)
     end = len(controls)
     for index in range(len(controls) - 1, -1, -1):

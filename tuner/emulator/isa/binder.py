@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tuner.emulator.isa.special import SPECIAL_REGISTERS
 from tuner.emulator.isa.values import DTYPES, PACKED, Array, raw_dtype
 from tuner.emulator.ptx import (
     Address,
@@ -32,12 +33,13 @@ class Binder:
     """Knows a program's registers and where its variables lie.
 
     ``slots`` numbers the registers by name; ``symbols`` gives a variable's address in its own state
-    space.
+    space. ``current`` is the instruction whose operands are bound, for error messages.
     """
+
+    current: Instruction
 
     def __init__(self, slots: Mapping[str, int], symbols: Mapping[str, int]) -> None:
         self.slots, self.symbols = slots, symbols
-        self.current: Instruction | None = None
 
     def source(self, operand: Operand, type_name: str) -> Source:
         """Reads ``operand`` as ``type_name``: an array [lanes], or [1] for a constant.
@@ -100,8 +102,7 @@ class Binder:
 
     def error(self, what: str) -> PtxError:
         """An error that names the instruction being bound."""
-        at = self.current
-        return PtxError(f"PTX line {at.line}: {what} ({at.text})" if at else what)
+        return PtxError(self.current.line, f"{what} ({self.current.text})")
 
     def _register(self, operand: Register, type_name: str) -> Source:
         slot, raw, want = self.slots[operand.name], raw_dtype(operand.type), raw_dtype(type_name)
@@ -123,6 +124,8 @@ class Binder:
 
     def _special(self, operand: Special, type_name: str) -> Source:
         name, dtype = operand.name, DTYPES[type_name]
+        if name not in SPECIAL_REGISTERS:
+            raise self.error(f"the emulator has no special register {name}")
 
         def read(cohort: Cohort) -> Array:
             return cohort.special(name).astype(raw_dtype(type_name), copy=False).view(dtype)

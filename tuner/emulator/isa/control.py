@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from tuner.emulator.isa.binder import Binder, Source, Target
 from tuner.emulator.isa.registry import only
-from tuner.emulator.ptx import Immediate, Instruction, Label, PtxError
+from tuner.emulator.ptx import Instruction, Label, PtxError
 
-CONTROL = ("bra", "ret", "exit", "trap", "bar", "barrier", "call", "brx")
+CONTROL = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,16 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """``brx.idx``: to the target that the index names (PTX ISA 9.7.12.4)."""
+
+    targets: tuple[int, ...]
+    index: Source
+
+
+@dataclass(frozen=True)
 class Leave:
-    """``ret`` of a kernel and ``exit``; ``trap`` is a fault (PTX ISA 9.7.12.6, 9.7.12.7, 9.7.19.4)."""
+    """``ret`` of a kernel, ``exit``, ``trap`` (PTX ISA 9.7.12.6, 9.7.12.7, 9.7.19.4)."""
 
     predicate: Source | None
     negated: bool
@@ -47,7 +55,7 @@ class Barrier:
     operand: Source | None = None
 
 
-Control = Branch | Leave | Barrier
+Control = Branch | Switch | Leave | Barrier
 
 
 def assemble_control(found: Instruction, bind: Binder, labels: Mapping[str, int]) -> Control | None:
@@ -61,13 +69,15 @@ def assemble_control(found: Instruction, bind: Binder, labels: Mapping[str, int]
         if not isinstance(target, Label):
             raise bind.error("a branch needs a label")
         return Branch(labels[target.name], predicate, found.negated)
-    if found.root in ("ret", "exit", "trap"):
-        only(found, {"uni"})
-        return Leave(predicate, found.negated, found.root == "trap")
-    raise PtxError(
-        f"PTX line {found.line}: the emulator does not know '{found.opcode}' ({found.text}): "
-        "calls must be inlined and switches be branches"
-    )
+    if found.root == "brx":
+        only(found, {"idx", "uni"})
+        if predicate is not None:
+            raise bind.error("a predicated brx.idx is not supported: branch around it")
+        index, *table = found.operands
+        targets = tuple(labels[label.name] for label in table if isinstance(label, Label))
+        return Switch(targets, bind.source(index, "u32"))
+    only(found, {"uni"})
+    return Leave(predicate, found.negated, found.root == "trap")
 
 
 def _barrier(found: Instruction, bind: Binder) -> Barrier:
@@ -96,8 +106,5 @@ def _barrier(found: Instruction, bind: Binder) -> Barrier:
 def barrier_number(value: int, found: Instruction) -> int:
     """Checks a barrier's number: a CTA has 16."""
     if not 0 <= value < 16:
-        raise PtxError(f"PTX line {found.line}: barrier {value} does not exist, there are 0 to 15")
+        raise PtxError(found.line, f"barrier {value} does not exist, there are 0 to 15")
     return value
-
-
-__all__ = ["CONTROL", "Barrier", "Branch", "Control", "Immediate", "Leave", "assemble_control"]

@@ -52,9 +52,7 @@ def semantics(found: Instruction) -> Semantics:
     """Raises PtxError for a root that nobody registered."""
     known = _ROOTS.get(found.root)
     if known is None:
-        raise PtxError(
-            f"PTX line {found.line}: the emulator does not know '{found.opcode}' ({found.text})"
-        )
+        raise PtxError(found.line, f"the emulator does not know '{found.opcode}' ({found.text})")
     return known
 
 
@@ -63,6 +61,6 @@ def only(found: Instruction, allowed: Iterable[str]) -> None:
     unknown = [m for m in found.modifiers if m not in allowed and m not in found.types]
     if unknown:
         raise PtxError(
-            f"PTX line {found.line}: the emulator does not know '.{unknown[0]}' of "
-            f"'{found.opcode}' ({found.text})"
+            found.line,
+            f"the emulator does not know '.{unknown[0]}' of '{found.opcode}' ({found.text})",
         )

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
+Dim3: TypeAlias = tuple[int, int, int]
+
+WARP = 32
 
 # bf16 has no NumPy type: it travels as its 16 bits.
 DTYPES: dict[str, np.dtype[Any]] = {

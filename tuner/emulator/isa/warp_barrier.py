@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.isa.values import WARP
 from tuner.emulator.ptx import Instruction
 
 if TYPE_CHECKING:
     from tuner.emulator.cohort import Cohort
-
-WARP = 32
 
 
 @instruction("bar", "barrier", section="9.7.13.2", collective=True)
