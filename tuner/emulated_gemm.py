@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from search_spaces.numerics import tolerance
 from search_spaces.problem import Problem
 from templates.built import Built
 from templates.grouped_gemm import LaunchShape, launch_shape
-from tuner.emulator import Emulation, EmulationFault, Unwritten, emulate
+from tuner.emulated import Emulated
+from tuner.emulator import EmulationFault, Unwritten, emulate
 from tuner.inputs import POISON, Inputs, draw_inputs, full_reference, part_reference
 from tuner.patch import Patch, ctas_of
 from tuner.verify import Verdict, check_values, check_writes
@@ -23,24 +23,6 @@ from tuning_db.records import TrialStatus
 BUDGET = 100_000_000  # warp instructions: minutes, a hundred times what a small problem takes
 LARGEST_BYTES = 1 << 30  # of A, B and C: the emulator keeps them several times
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Emulated:
-    """What became of a config: ``status`` is ok, wrong_result or launch_error (a fault).
-
-    ``reason`` tells what is wrong. ``emulation`` is None after a fault.
-    """
-
-    status: TrialStatus
-    reason: str | None
-    rel_error: float | None
-    emulation: Emulation | None
-
-    @property
-    def ok(self) -> bool:
-        """No fault, and every element within its bound."""
-        return self.status is TrialStatus.OK
 
 
 def check_config(

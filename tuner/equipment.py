@@ -13,10 +13,12 @@ from templates.built import Target as BuildTarget
 from templates.cache import KernelCache
 from templates.device import device_uuid
 from tuner.backends.base import Backend
+from tuner.backends.checked import CheckedBackend
 from tuner.backends.gpu import GpuBackend
 from tuner.backends.predict import PredictBackend
 from tuner.backends.replay import ReplayBackend
 from tuner.builder import Builder, PoolBuilder, RecordedBuilder
+from tuner.emulation_check import EmulationCheck
 from tuner.options import Options
 from tuner.recording import Recording
 from tuner.target import Target
@@ -40,15 +42,20 @@ def equip(target: Target, options: Options, recording: Recording | None) -> Iter
         return
     cache = KernelCache()
     cache.check()
-    with CompilePool(options.workers, cache) as pool, closing(_backend(target, options)) as backend:
+    with CompilePool(options.workers, cache) as pool:
         build_for = BuildTarget.for_tier(options.tier, target.gpu.arch)
-        yield Equipment(backend, PoolBuilder(pool, render, build_for), gpu_records(target))
+        builder = PoolBuilder(pool, render, build_for)
+        with closing(_backend(target, options, builder)) as backend:
+            yield Equipment(backend, builder, gpu_records(target))
 
 
-def _backend(target: Target, options: Options) -> Backend:
+def _backend(target: Target, options: Options, builder: Builder) -> Backend:
+    backend: Backend = PredictBackend(target.gpu, options.tier)
     if target.cards:
-        return GpuBackend(target.gpu, target.cards, options.tier)
-    return PredictBackend(target.gpu, options.tier)
+        backend = GpuBackend(target.gpu, target.cards, options.tier)
+    if options.emulates(measured=bool(target.cards)):
+        backend = CheckedBackend(backend, EmulationCheck(builder))
+    return backend
 
 
 def gpu_records(target: Target) -> tuple[GpuRecord, ...]:

@@ -15,6 +15,7 @@ from tuner.effort import EFFORTS, Effort
 
 SAMPLERS = ("tpe", "random", "exhaustive")
 TIERS = ("sm_75",)
+CHECKS = ("emulate", "none")
 DEFAULT_MODEL = "mixtral-8x7b"
 DEFAULT_BUCKETS = "1,16,256"
 LARGEST_SEED = (1 << 63) - 1  # the DB keeps it as a 64-bit integer
@@ -50,6 +51,7 @@ class Options:
     gpu: str | None
     arch: str | None
     tier: str
+    check: str | None
     effort: Effort
     sampler: str
     db: str | None
@@ -59,6 +61,15 @@ class Options:
     json: bool
     record: Path | None
     replay: Path | None
+
+    def emulates(self, *, measured: bool) -> bool:
+        """Whether finalists are proved by emulation: by default where no GPU does it.
+
+        A recording has no kernels that could be.
+        """
+        if self.check is None:
+            return not measured and self.replay is None
+        return self.check == "emulate"
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -77,6 +88,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         gpu=given.gpu,
         arch=given.arch,
         tier=choose("tier", given.tier, TIERS),
+        check=None if given.check is None else choose("check", given.check, CHECKS),
         effort=_effort(given),
         sampler=choose("sampler", given.sampler, SAMPLERS),
         db=given.db,
@@ -170,6 +182,11 @@ def _add_search_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--minutes", type=float, metavar="M", help="time for the whole run")
     group.add_argument(
         "--sampler", default="tpe", metavar="|".join(SAMPLERS), help="default: %(default)s"
+    )
+    group.add_argument(
+        "--check",
+        metavar="|".join(CHECKS),
+        help="prove finalists by emulation on a small problem (default: where there is no GPU)",
     )
     group.add_argument(
         "--seed", type=whole_number(0, LARGEST_SEED), help="default: a fresh one, printed"

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from search_spaces.errors import UserError
+from tuner.backends.checked import CheckedBackend
 from tuner.backends.replay import ReplayBackend
 from tuner.coordinator import Coordinator, Limits
 from tuner.equipment import Equipment
@@ -22,7 +23,7 @@ from tuner.report import Outcome
 from tuner.storage import last_study, new_study
 from tuner.study import Study
 from tuner.warm_start import warm_start
-from tuning_db.records import TrialRecord, Winner
+from tuning_db.records import TrialRecord, Verified, Winner
 from tuning_db.store import TuningDB
 
 
@@ -67,13 +68,13 @@ def search_place(
     coordinator = Coordinator(study, equipment.builder, backend, ledger, effort.contender, records)
     coordinator.run(first, limits, run.progress.trial)
     incumbent = _incumbent(place, run.db)
+    seed = place.seed(run.plan.seed, "final")
     if limits.stop.is_set():
-        verdict = provisional(coordinator.records)
+        verdict = _interrupted(coordinator.records, equipment, ledger, seed)
         stored = _beats(verdict, incumbent, ledger) and store_winner(verdict, place, run.db)
     else:
         late = [place.view.default(), *known]
         configs = finalists(coordinator.records, effort.finalists, late, incumbent)
-        seed = place.seed(run.plan.seed, "final")
         verdict = hold_final(configs, equipment.builder, backend, ledger, seed)
         stored = store_winner(verdict, place, run.db)
         study.close()
@@ -128,6 +129,19 @@ def _first(place: Place, plan: Plan, guests: Sequence[Any]) -> list[Any]:
         return first
     rng = random.Random(place.seed(plan.seed, "warm start"))
     return first + warm_start(place, plan.options.effort, rng)
+
+
+def _interrupted(
+    records: Sequence[TrialRecord], equipment: Equipment, ledger: Ledger, seed: int
+) -> Verdict:
+    """Search times alone decide, unless the best is to be proved and no GPU has done so."""
+    verdict = provisional(records)
+    proves = isinstance(equipment.backend, CheckedBackend)
+    if verdict.winner is None or verdict.winner.verified is not Verified.NONE or not proves:
+        return verdict
+    best = type(ledger.default).parse(verdict.winner.config)
+    configs = list(dict.fromkeys([best, ledger.default]))
+    return hold_final(configs, equipment.builder, equipment.backend, ledger, seed)
 
 
 def _incumbent(place: Place, db: TuningDB) -> Winner | None:

@@ -68,6 +68,8 @@ def make_plan(options: Options) -> Plan:
     seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
     url = TuningDB.check(options.db, create=not options.resume)
     if options.replay is not None:
+        if options.check == "emulate":
+            raise UserError("--check emulate does not go with --replay: nothing is built there")
         recording = Recording.load(options.replay)
         places = _recorded_places(options, recording)
         return Plan(options, places, seed, url, recording=recording)

@@ -18,9 +18,12 @@ from tuner.plan import Place, Plan
 from tuning_db.records import TrialRecord
 from tuning_db.url import shown
 
-NARROWEST = 110  # columns that hold the closing table, with configs folded
+NARROWEST = 120  # columns that hold the closing table, with configs folded
 PLAIN_WIDTH = 180  # columns of a table that goes to a file or a pipe
-TELLING = ["model", "bucket", "config", "time_us", "source"]  # columns of best_configs
+TELLING = ["model", "bucket", "config", "time_us", "source", "verified"]  # columns of best_configs
+FIGURES = (
+    "µs", "TFLOPS", "GB/s", "roofline", "default µs", "speed-up", "source", "verified",
+)  # fmt: skip
 CLOSE = 1.05  # "within 5 %"
 
 
@@ -74,6 +77,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     buckets = ", ".join(dict.fromkeys(str(place.bucket) for place in plan.places))
     console.print(f"buckets  {buckets} (tokens per expert @ skew)", markup=False)
     console.print(f"budget   {budget_text(plan)}", markup=False)
+    if any(options.emulates(measured=bool(target.cards)) for target in plan.targets):
+        console.print("check    finalists are emulated on a small problem", markup=False)
     console.print(f"DB       {shown(plan.db_url)}", markup=False, soft_wrap=True)
 
 
@@ -98,7 +103,7 @@ def print_results(console: Console, outcomes: Sequence[Outcome]) -> None:
         table = Table(title=title, title_justify="left")
         for name in ("bucket", "best config"):
             table.add_column(name, overflow="fold")
-        for name in ("µs", "TFLOPS", "GB/s", "roofline", "default µs", "speed-up", "source"):
+        for name in FIGURES:
             table.add_column(name, justify="right", no_wrap=True)
         for outcome in outcomes:
             if _title(outcome) == title:
@@ -118,7 +123,7 @@ def _row(outcome: Outcome) -> list[str]:
     bucket = str(outcome.place.bucket)
     if winner is None or winner.time_us is None:
         nothing = "skipped" if outcome.skipped else "no config worked"
-        return [bucket, nothing, *["-"] * 6, outcome.place.source.value]
+        return [bucket, nothing, *["-"] * 6, outcome.place.source.value, "-"]
     default_us = default.time_us if default else None
     return [
         bucket,
@@ -130,6 +135,7 @@ def _row(outcome: Outcome) -> list[str]:
         f"{default_us:.1f}" if default_us else "-",
         f"{default_us / winner.time_us:.2f}x" if default_us else "-",
         winner.source.value,
+        winner.verified.value,
     ]
 
 
