@@ -79,8 +79,10 @@ def store(found: Instruction, bind: Binder) -> Step:
     operands = elements(found.operands[1])
     named, width = _shape(found, bind, len(operands))
     where, promised = space(found, bind), order(found, bind)
-    if where in ("const", "param"):
-        raise bind.error(f"'{found.opcode}': a kernel cannot write .{where} memory")
+    if where == "param":
+        raise bind.error(f"'{found.opcode}' passes an argument of a call: calls must be inlined")
+    if where == "const":
+        raise bind.error(f"'{found.opcode}': a kernel cannot write constant memory")
     address = bind.address(found.operands[0])
     sources = [bind.source(operand, named) for operand in operands]
     raw = np.dtype(f"u{width}")

@@ -39,7 +39,7 @@ class Memory:
         self.params = b""
         self.changes = 0
         self._shared_bytes, self._local_bytes, self._checks = shared_bytes, local_bytes, checks
-        self._global = GlobalMemory()
+        self._global = GlobalMemory(checks=checks)
         self._const = Constants(const, "the module's constants")
         self._params = Constants(b"", "the kernel's parameters")
 
@@ -58,7 +58,7 @@ class Memory:
 
     def open(self, cohort: Cohort) -> Private:
         """Fresh shared and local memory for the CTAs of a cohort."""
-        shared = SharedMemory(cohort, self._shared_bytes)
+        shared = SharedMemory(cohort, self._shared_bytes, checks=self._checks)
         local = LocalMemory(cohort, self._local_bytes, checks=self._checks)
         return Private(shared, Copies(cohort, shared), local)
 
@@ -207,6 +207,7 @@ class Memory:
 
     def fence(self, cohort: Cohort) -> None:
         """A fence of the executing lanes that reaches beyond the CTA."""
+        self._global.fence(cohort)
 
     def _load(self, space: str, access: Access, width: int) -> Array:
         values = self._space(access.cohort, space).load(access, width)
