@@ -53,19 +53,18 @@ def fma(a: Array, b: Array, c: Array, mode: str) -> Array:
     """a * b + c rounded once by ``mode``."""
     a, b, c = np.broadcast_arrays(a, b, c)
     product = a * b
-    result = _signed_zero(product + c, product, c, mode)
-    usual = _moderate(a) & _moderate(b) & _moderate(c) & _moderate(product)
+    factors = np.isfinite(a) & np.isfinite(b)
+    # A finite product must not overflow before an infinite c decides.
+    result = np.where(factors & np.isinf(c), c, product + c)
+    result = _signed_zero(result, product, c, mode)
+    usual = np.zeros(a.shape, np.bool_)
     if mode == "rn":
+        usual = _moderate(a) & _moderate(b) & _moderate(c) & _moderate(product)
         result = np.where(usual, _fused(a, b, c), result)
-    else:
-        usual = np.zeros(a.shape, np.bool_)
-    rare = np.flatnonzero(~usual & np.isfinite(a) & np.isfinite(b) & np.isfinite(c))
+    rare = np.flatnonzero(~usual & factors & np.isfinite(c))
+    rows = zip(*(v[rare].tolist() for v in (a, b, c, result)), strict=True)
     result[rare] = [
-        _rounded(Fraction(x) * Fraction(y) + Fraction(z), r, mode)
-        for x, y, z, r in zip(
-            *(v[rare].tolist() for v in (a, b, c, result)),
-            strict=True,
-        )
+        _rounded(Fraction(x) * Fraction(y) + Fraction(z), zero, mode) for x, y, z, zero in rows
     ]
     return result
 
@@ -95,9 +94,9 @@ def _moderate(a: Array) -> Array:
     return (size >= _LEAST) & (size <= _MOST)
 
 
-def _rounded(value: Fraction, guess: float, mode: str) -> float:
+def _rounded(value: Fraction, zero: float, mode: str) -> float:
     if value == 0:
-        return guess
+        return zero
     try:
         nearest = float(value)
     except OverflowError:
