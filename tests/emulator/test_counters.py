@@ -194,3 +194,43 @@ def test_branches_that_split_a_warp_are_counted(split: int, divergent: int) -> N
     totals = run(DIVERGE, 1, 64, values, split)
     assert totals.divergent == divergent
     assert totals.globals["load"] == GlobalCounts(2, 64, 8, 256)
+
+
+MATRICES = """
+#include <cuda_fp16.h>
+extern "C" __global__ void k(const __half* a, const __half* b, float* c) {
+    __shared__ alignas(16) __half tile[24 * ROW];
+    int lane = threadIdx.x % 32;
+    for (int i = lane; i < 24 * 8; i += 32)
+        tile[i / 8 * ROW + i % 8] = i < 128 ? a[i] : b[i - 128];
+    __syncwarp();
+    unsigned at = __cvta_generic_to_shared(tile + lane % 24 * ROW);
+    unsigned x[2], y;
+    float d[4] = {0, 0, 0, 0};
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(x[0]), "=r"(x[1]) : "r"(at));
+    at = __cvta_generic_to_shared(tile + (16 + lane % 8) * ROW);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(y) : "r"(at));
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(x[0]), "r"(x[1]), "r"(y));
+    for (int i = 0; i < 4; ++i)
+        c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
+}
+"""
+
+
+@pytest.mark.parametrize(("row", "conflicts"), [(8, 0), (16, 1), (64, 7), (72, 0)])
+def test_matrices_from_shared_memory(row: int, conflicts: int) -> None:
+    """A 16x8 times 8x8 product; rows of 128 bytes have all chunks of a column in one place."""
+    rng = np.random.default_rng(row)
+    a, b = (rng.standard_normal((n, 8)).astype(np.float16) for n in (16, 8))
+    c = np.zeros((16, 8), np.float32)
+    totals = run(MATRICES.replace("ROW", str(row)), 3, 32, a, b, c)
+    exact = a.astype(np.float64) @ b.astype(np.float64).T
+    assert abs(c - exact).max() < 1e-5
+    assert (totals.mma, totals.flops) == (3, 3 * 2048)
+    phases = 3 * 3  # of three CTAs, two matrices and one
+    expected = SharedCounts(6, phases * (1 + conflicts), phases, 16 * 8 * phases)
+    assert totals.shared["matrix"] == expected
