@@ -154,6 +154,7 @@ TRANSPOSE = """
 extern "C" __global__ void k(const float* in, float* out) {
     __shared__ float tile[32][WIDTH];
     int x = threadIdx.x % 32;
+    out += blockIdx.x * 1024;
     for (int y = threadIdx.x / 32; y < 32; y += 4) tile[y][x] = in[y * 32 + x];
     __syncthreads();
     for (int y = threadIdx.x / 32; y < 32; y += 4) out[y * 32 + x] = tile[x][y];
@@ -165,9 +166,9 @@ extern "C" __global__ void k(const float* in, float* out) {
 def test_a_padded_transpose_loses_its_conflicts(width: int, conflicts: int) -> None:
     """The schoolbook example: a column of a row-major tile lies in one bank unless it is padded."""
     given = np.arange(1024, dtype=np.float32)
-    result = np.zeros_like(given)
+    result = np.zeros((2, 32, 32), np.float32)
     totals = run(TRANSPOSE.replace("WIDTH", str(width)), 2, 128, given, result)
-    assert (result.reshape(32, 32) == given.reshape(32, 32).T).all()
+    assert (result == given.reshape(32, 32).T).all()
     rows = 2 * 32  # of two CTAs, each a warp's request
     assert totals.shared["load"] == SharedCounts(rows, rows * (1 + conflicts), rows, rows * 128)
     assert totals.shared["load"].conflicts == rows * conflicts
@@ -216,7 +217,7 @@ extern "C" __global__ void k(const __half* a, const __half* b, float* c) {
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(x[0]), "r"(x[1]), "r"(y));
     for (int i = 0; i < 4; ++i)
-        c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
+        c[blockIdx.x * 128 + (lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
 }
 """
 
@@ -226,7 +227,7 @@ def test_matrices_from_shared_memory(row: int, conflicts: int) -> None:
     """A 16x8 times 8x8 product; rows of 128 bytes have all chunks of a column in one place."""
     rng = np.random.default_rng(row)
     a, b = (rng.standard_normal((n, 8)).astype(np.float16) for n in (16, 8))
-    c = np.zeros((16, 8), np.float32)
+    c = np.zeros((3, 16, 8), np.float32)
     totals = run(MATRICES.replace("ROW", str(row)), 3, 32, a, b, c)
     exact = a.astype(np.float64) @ b.astype(np.float64).T
     assert abs(c - exact).max() < 1e-5
