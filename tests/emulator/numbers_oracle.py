@@ -81,10 +81,11 @@ def decode(bits: Array, kind: str) -> Array:
 def encode(values: Iterable[float], kind: str) -> Array:
     """Python floats, exact in the type, as typed values; NaN as GPUs write it."""
     wide = np.array(list(values), np.float64)
-    if kind == "bf16":
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        if kind != "bf16":
+            return wide.astype(DTYPES[kind])
         bits = (wide.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        return np.where(np.isnan(wide), np.uint16(0x7FFF), bits)
-    return wide.astype(DTYPES[kind])
+    return np.where(np.isnan(wide), np.uint16(0x7FFF), bits)
 
 
 def exact_sum(mode: str, *terms: float | Fraction) -> float | Fraction:
@@ -124,7 +125,7 @@ def _agree(terms: Iterable[float | Fraction]) -> bool:
 
 
 def floats(kind: str, arity: int, count: int = 1500, seed: int = 0) -> list[Array]:
-    """``arity`` arrays: all combinations of two of the corners, then random bits, then near ones."""
+    """``arity`` arrays: all pairs of corners, then random bits, then numbers near one."""
     random, form = np.random.default_rng(seed), FORMATS[kind]
     raw = np.dtype(f"u{form.width // 8}")
     corners = np.array(form.corners(), raw)

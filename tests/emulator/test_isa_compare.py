@@ -22,7 +22,7 @@ ORDERED: dict[str, Callable[[float, float], bool]] = {
     "ge": operator.ge,
 }
 UNSIGNED = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
-JOINS: dict[str, Callable[[bool, bool], bool]] = {
+JOINS: dict[str, Callable[[Array, Array], Array]] = {
     "and": operator.and_,
     "or": operator.or_,
     "xor": operator.xor,

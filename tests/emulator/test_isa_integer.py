@@ -38,9 +38,7 @@ def check(
     _check_on(inputs, opcode, compute, result or kind)
 
 
-def _check_on(
-    inputs: list[Array], opcode: str, compute: Callable[..., int], result: str
-) -> None:
+def _check_on(inputs: list[Array], opcode: str, compute: Callable[..., int], result: str) -> None:
     operands = ", ".join(f"%{name}" for name in "abcd"[: len(inputs)])
     found = run_one(f"{opcode} %x, {operands};", result, *inputs)
     expected = [compute(*row) for row in zip(*(v.tolist() for v in inputs), strict=True)]

@@ -134,7 +134,7 @@ def _floats(found: Instruction, bind: Binder) -> Convert:
     if FLOATS[result] > FLOATS[kind] and (result, kind) != ("f16", "bf16"):
         _rounding(found, bind, ())
         return lambda a: narrow(read(a), result)
-    modes = ("rn", "rz") if result == "bf16" else MODES
+    modes = ("rn", "rz") if (result, kind) == ("bf16", "f32") else MODES
     mode = _rounding(found, bind, modes)
     return lambda a: narrow(read(a), result, mode)
 

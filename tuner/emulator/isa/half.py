@@ -17,7 +17,6 @@ from tuner.emulator.isa.registry import Step, only
 from tuner.emulator.isa.rounding import (
     bf16_to_f32,
     canonical,
-    flush,
     narrow,
     odd_sum,
     relu,
@@ -35,8 +34,8 @@ _COMPUTE: dict[str, Callable[..., Array]] = {
     "mul": np.multiply,
     "fma": lambda a, b, c: odd_sum(a * b, c),
 }
-# The least normal f16, for .ftz; bf16 has no .ftz.
-_NORMAL = 2.0**-14
+_SIGN = np.uint16(0x8000)
+_EXPONENT = {"f16": np.uint16(0x7C00), "bf16": np.uint16(0x7F80)}
 
 
 @typed("add", types=HALVES)
@@ -59,14 +58,14 @@ def arithmetic(found: Instruction, bind: Binder) -> Step:
 @typed("neg", types=HALVES)
 def abs_neg(found: Instruction, bind: Binder) -> Step:
     """d = |a| or -a: a change of the sign bit, NaNs too. PTX ISA 9.7.4.5-6."""
-    f16 = element(found) == "f16"
-    only(found, {"ftz"} if f16 else ())
-    sign = np.uint16(0x8000)
+    kind = element(found)
+    only(found, {"ftz"} if kind == "f16" else ())
     ftz, clears = found.has("ftz"), found.root == "abs"
 
     def compute(a: Array) -> Array:
-        bits = (flush(a) if ftz else a).view(np.uint16)
-        return np.asarray((bits & ~sign if clears else bits ^ sign).view(a.dtype))
+        bits: Array = (_flush(a, kind) if ftz else a).view(np.uint16)
+        changed: Array = bits & ~_SIGN if clears else bits ^ _SIGN
+        return changed.view(a.dtype)
 
     return alu(found, bind, found.type, [found.type], compute)
 
@@ -85,7 +84,7 @@ def min_max(found: Instruction, bind: Binder) -> Step:
             chosen = extreme(bf16_to_f32(a), bf16_to_f32(b), least, wins)
             return narrow(chosen.astype(np.float64), kind)
         if ftz:
-            a, b = flush(a), flush(b)
+            a, b = _flush(a, kind), _flush(b, kind)
         return canonical(extreme(a, b, least, wins), kind)
 
     return alu(found, bind, found.type, [found.type] * 2, compute)
@@ -98,14 +97,11 @@ def half(found: Instruction, bind: Binder, arity: int, compute: Callable[..., Ar
 
     @np.errstate(all="ignore")
     def step(*values: Array) -> Array:
-        wide = [widen(value, kind) for value in values]
-        if ftz:
-            wide = [_flush_f16(value) for value in wide]
-        result = compute(*wide)
+        result = compute(*(widen(_flush(v, kind) if ftz else v, kind) for v in values))
         for clamp in clamps:
             result = clamp(result)
         rounded = narrow(result, kind)
-        return flush(rounded) if ftz else rounded
+        return _flush(rounded, kind) if ftz else rounded
 
     return alu(found, bind, whole, [whole] * arity, step)
 
@@ -115,8 +111,10 @@ def element(found: Instruction) -> str:
     return PACKED.get(found.type, found.type)
 
 
-def _flush_f16(value: Array) -> Array:
-    return np.where(np.abs(value) < _NORMAL, np.copysign(0.0, value), value)
+def _flush(value: Array, kind: str) -> Array:
+    """``.ftz``: subnormal halves as zeros of their sign."""
+    bits = value.view(np.uint16)
+    return np.where(bits & _EXPONENT[kind], bits, bits & _SIGN).view(value.dtype)
 
 
 _CLAMPS = {"sat": saturate, "relu": relu}

@@ -111,6 +111,9 @@ def _to_bf16(value: Array, mode: str) -> Array:
     bits = odd(nearest, value - nearest).view(np.uint32)
     if mode == "rn":
         bits = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+    elif mode != "rz":
+        away = np.signbit(value) == (mode == "rm")
+        bits = bits + np.where(away, np.uint32(0xFFFF), np.uint32(0))
     result: Array = np.where(
         np.isnan(value), np.uint16(0x7FFF), (bits >> np.uint32(16)).astype(np.uint16)
     )
