@@ -32,12 +32,14 @@ class Memory:
 
     Out-of-bounds and misaligned accesses are always faults; with ``checks``, so are reads of bytes
     nobody wrote, races between a CTA's threads on shared memory and between CTAs on global memory.
-    ``changes`` grows whenever shared or global memory may have changed.
+    ``changes`` grows whenever shared or global memory may have changed. ``synchronised``: CTAs
+    may have met, by atomics, fences or strong accesses.
     """
 
     def __init__(self, *, shared_bytes: int, local_bytes: int, const: bytes, checks: bool) -> None:
         self.params = b""
         self.changes = 0
+        self.synchronised = False
         self._shared_bytes, self._local_bytes, self._checks = shared_bytes, local_bytes, checks
         self._global = GlobalMemory(checks=checks)
         self._const = Constants(const, "the module's constants")
@@ -153,6 +155,7 @@ class Memory:
             here = slice(None) if chosen is None else chosen
             old[here], new[here] = self._space(cohort, name).update(part, change.part(chosen))
             _count(name, part)
+            self.synchronised |= name == "global"
         same = old == new
         self.changes += int(not same.all())
         lanes = slice(None) if access.lanes is None else access.lanes
@@ -207,10 +210,12 @@ class Memory:
 
     def fence(self, cohort: Cohort) -> None:
         """A fence of the executing lanes that reaches beyond the CTA."""
+        self.synchronised = True
         self._global.fence(cohort)
 
     def _load(self, space: str, access: Access, width: int) -> Array:
         values = self._space(access.cohort, space).load(access, width)
+        self.synchronised |= space == "global" and access.order.strong
         _count(space, access)
         return values
 
@@ -218,6 +223,7 @@ class Memory:
         self._space(access.cohort, space).store(access, values)
         if space != "local":
             self.changes += 1
+        self.synchronised |= space == "global" and access.order.strong
         _count(space, access)
 
     def _space(self, cohort: Cohort, name: str) -> Space:
