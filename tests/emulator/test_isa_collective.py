@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tests.emulator.bench import Bench
+from tests.emulator.cuda import ptx_of
+from tuner.emulator import emulate
 from tuner.emulator.isa.values import Array
 from tuner.emulator.ptx import PtxError
 
@@ -249,3 +251,42 @@ def test_unknown_collective_is_an_error(statement: str, says: str) -> None:
     with pytest.raises(PtxError) as error:
         Bench(statement, 1)
     assert says in str(error.value)
+
+
+DIVERGED = """
+extern "C" __global__ void k(const int* in, int* out) {
+    int lane = threadIdx.x % 32, value = in[threadIdx.x], sum = value;
+    unsigned team = lane % 3 == 0 ? 0x49249249u : ~0x49249249u;
+    if (threadIdx.x >= 32) team &= 0xffu;  // the last warp has eight threads
+    if (lane % 3 == 0) {
+        for (int step = 16; step > 0; step /= 2) sum += __popc(__ballot_sync(team, value > step));
+        sum += 1000 * __any_sync(team, value == 7);
+    } else {
+        sum += 100 * __popc(__match_any_sync(team, value % 4));
+        sum += __shfl_sync(team, value, lane < 8 ? 1 : 31);
+    }
+    __syncwarp();
+    out[threadIdx.x] = sum;
+}
+"""
+
+
+def diverged(lane: int, given: list[int]) -> int:
+    """The kernel above for one thread of a warp that holds ``given``."""
+    value = given[lane]
+    team = [other for other in range(len(given)) if (other % 3 == 0) == (lane % 3 == 0)]
+    if lane % 3 == 0:
+        votes = sum(given[other] > step for step in (16, 8, 4, 2, 1) for other in team)
+        return value + votes + 1000 * any(given[other] == 7 for other in team)
+    same = sum(given[other] % 4 == value % 4 for other in team)
+    return value + 100 * same + given[1 if lane < 8 else 31]
+
+
+def test_teams_of_a_diverged_warp() -> None:
+    """Compiled CUDA, two warps, the second not full, each parted into two teams."""
+    rng = np.random.default_rng(12)
+    given = rng.integers(0, 20, 40).astype(np.int32)
+    out = np.zeros_like(given)
+    emulate(ptx_of(DIVERGED), (1, 1, 1), (40, 1, 1), 0, [given, out])
+    warps = [list(map(int, given[:32])), list(map(int, given[32:]))]
+    assert out.tolist() == [diverged(i, warp) for warp in warps for i in range(len(warp))]
