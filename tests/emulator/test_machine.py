@@ -65,6 +65,30 @@ def test_three_dimensions_and_a_sample_of_ctas() -> None:
             assert out[cta, thread].tolist() == want
 
 
+def test_ctas_that_do_not_depend_on_each_other_run_in_processes() -> None:
+    start = np.arange(1, 101, dtype=np.int32)
+    out = np.zeros_like(start)
+    args = [start, Unwritten(out), np.int32(len(start))]
+    spread = emulate(ptx_of(COLLATZ), (4, 1, 1), (32, 1, 1), 0, args, processes=2)
+    assert out.tolist() == [collatz(int(x)) for x in start]
+    alone = emulate(ptx_of(COLLATZ), (4, 1, 1), (32, 1, 1), 0, args)
+    assert spread.counters is not None and alone.counters is not None
+    assert spread.counters.totals() == alone.counters.totals()
+    assert spread.ctas == 4
+
+
+def test_ctas_that_depend_on_each_other_need_one_process() -> None:
+    lock, total = np.zeros(1, np.int32), np.zeros(1, np.int32)
+    with pytest.raises(UserError, match=r"depend on each other .* processes=1"):
+        emulate(ptx_of(LOCK), (4, 1, 1), (32, 1, 1), 0, [lock, total], processes=2)
+    clash = """extern "C" __global__ void clash(int* out) { out[0] = 1 + blockIdx.x; }"""
+    with pytest.raises(UserError, match="wrote different values to byte 0 of argument 0"):
+        emulate(ptx_of(clash), (2, 1, 1), (1, 1, 1), 0, [lock], processes=2)
+    with pytest.raises(EmulationFault, match="race on global memory at PTX line") as caught:
+        emulate(ptx_of(clash), (4, 1, 1), (1, 1, 1), 0, [lock], processes=2)
+    assert caught.value.kind is FaultKind.GLOBAL_RACE
+
+
 SWITCH = """
 extern "C" __global__ void choose(int const* in, int* out) {
   int x = in[threadIdx.x];
@@ -350,6 +374,11 @@ def test_bad_launches() -> None:
     ):
         with pytest.raises(UserError, match=message):
             emulate(ptx, grid, block, 0, args)
+
+
+def test_a_cta_that_is_not_in_the_grid() -> None:
+    with pytest.raises(UserError, match="CTA 4 does not exist"):
+        emulate(ptx_of(GRID), (2, 2, 1), (1, 1, 1), 0, [None], ctas=[0, 4])
 
 
 def test_ptx_the_emulator_does_not_know() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserError
 
@@ -40,3 +40,14 @@ class EmulationFault(UserError):  # noqa: N818  (the fault is the kernel's)
         super().__init__(
             f"{kind.value} at PTX line {self.line}, {self.text}: {cohort.name_of(lane)} {what}"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Faults travel between processes without the cohort they were found in.
+        return _restored, (self.kind, self.line, self.text, str(self))
+
+
+def _restored(kind: FaultKind, line: int, text: str, message: str) -> EmulationFault:
+    fault = EmulationFault.__new__(EmulationFault)
+    fault.kind, fault.line, fault.text = kind, line, text
+    UserError.__init__(fault, message)
+    return fault
