@@ -69,6 +69,8 @@ class Binder:
         slot, raw = self.slots[operand.name], raw_dtype(operand.type)
         extend = None
         dtype = raw_dtype(type_name)
+        if dtype.itemsize > raw.itemsize or (raw.kind == "b") != (dtype.kind == "b"):
+            raise self.error(f"{operand.name} is .{operand.type}, too narrow for .{type_name}")
         if dtype.itemsize < raw.itemsize and type_name not in PACKED:
             extend = np.dtype(f"{'i' if DTYPES[type_name].kind == 'i' else 'u'}{raw.itemsize}")
 
@@ -76,7 +78,7 @@ class Binder:
             if value.ndim == 2:
                 value = np.ascontiguousarray(value).view(np.uint32)[:, 0]
             if extend is not None:
-                value = value.astype(extend)
+                value = (value.view(dtype) if value.dtype.kind == "f" else value).astype(extend)
             if value.dtype != raw:
                 value = value.view(raw)
             cohort.write(slot, value)
