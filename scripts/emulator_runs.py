@@ -1,0 +1,169 @@
+"""Runs of the emulator with a stopwatch: whole launches, and each kind of instruction."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from search_spaces import Bucket, Problem, UserError, find_gpu, space_for
+from templates.built import BuildError, Built, Target
+from templates.compiler import compile_batch
+from templates.grouped_gemm import launch_shape, render
+from tuner.emulator import Emulation, Unwritten, emulate
+from tuner.emulator import launch as emulator_launch
+from tuner.emulator.cohort import Cohort
+from tuner.emulator.isa.registry import Step
+from tuner.emulator.opcode_class import opcode_class
+from tuner.emulator.program import Program, assemble
+from tuner.inputs import Inputs, draw_inputs
+from tuner.valid_config import valid_config
+
+CONTROL = "control and scheduling"  # branches, barriers, and the machine between the steps
+START = "reading, memory, arguments"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One launch."""
+
+    cpu_s: float
+    wall_s: float
+    warp_instructions: int
+    thread_instructions: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over launches. ``start_s`` of ``cpu_s`` passes before the first instruction."""
+
+    cpu_s: float
+    wall_s: float
+    start_s: float
+    warp_instructions: int
+    thread_instructions: int
+    warp_per_s: float
+    thread_per_s: float
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Instructions of one class; ``steps``: how often one was executed by a cohort."""
+
+    name: str
+    steps: int
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel and its operands: ``ctas`` full tiles."""
+
+    config: Any
+    problem: Problem
+    built: Built
+    inputs: Inputs
+    ctas: int
+
+    def run(self, *, checks: bool, count: bool) -> Cost:
+        """One launch of all CTAs."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = self._emulate(checks=checks, count=count)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        return Cost(cpu, wall, done.warp_instructions, done.thread_instructions)
+
+    def start(self) -> float:
+        """CPU-seconds of a launch of no CTA."""
+        cpu = time.process_time()
+        self._emulate(checks=True, count=True, ctas=())
+        return time.process_time() - cpu
+
+    def _emulate(
+        self, *, checks: bool, count: bool, ctas: Sequence[int] | None = None
+    ) -> Emulation:
+        inputs, variant = self.inputs, self.built.variant
+        shape = launch_shape(self.problem, self.config, inputs.rows)
+        # No split-K: neither workspace nor counters.
+        arguments = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, None]
+        return emulate(
+            self.built.ptx, shape.grid, (variant.threads, 1, 1), variant.smem_bytes,
+            [*arguments, *shape.scalars], checks=checks, count=count, ctas=ctas,
+        )  # fmt: skip
+
+
+def make_case(name: str, k: int, tiles_m: int, tiles_n: int) -> Case:
+    """Compiles the config for whole tiles and draws operands. Raises UserError for a bad name."""
+    space = space_for("grouped_gemm")
+    config = space.config_type.parse(name)
+    problem = Problem("grouped_gemm", 1, n=tiles_n * config.tile_n, k=k, top_k=1)
+    valid_config(config, space.view(problem, find_gpu("RTX 2080 Ti")))
+    if config.split_k > 1:
+        raise UserError(f"{name} splits K: name a config that ends in _k1")
+    [built] = compile_batch([render(problem, config)], Target("compute_75", ()))
+    if isinstance(built, BuildError):
+        raise UserError(f"{name} does not compile: {built.log.splitlines()[0]}")
+    rows = tiles_m * config.tile_m
+    inputs = draw_inputs(problem, Bucket(float(rows)), [rows], 1, torch.device("cpu"))
+    return Case(config, problem, built, inputs, tiles_m * tiles_n)
+
+
+def speed_of(costs: Sequence[Cost], start_s: float) -> Speed:
+    """Medians, and instructions per CPU-second of the whole launch."""
+    cpu, warps = statistics.median(c.cpu_s for c in costs), costs[0].warp_instructions
+    wall, threads = statistics.median(c.wall_s for c in costs), costs[0].thread_instructions
+    return Speed(cpu, wall, start_s, warps, threads, warps / cpu, threads / cpu)
+
+
+def kinds_of(case: Case, repeat: int) -> list[Kind]:
+    """Cost by kind with everything on, dearest first: of ``repeat`` launches the median one."""
+    launches = sorted((_one_launch(case) for _ in range(repeat)), key=_total)
+    return sorted(launches[repeat // 2], key=lambda kind: -kind.cpu_s)
+
+
+def _total(kinds: Sequence[Kind]) -> float:
+    return sum(kind.cpu_s for kind in kinds)
+
+
+def _one_launch(case: Case) -> list[Kind]:
+    watch = _Stopwatch()
+    # The launch's own assembler, with a stopwatch around each step it makes.
+    with patch.object(emulator_launch, "assemble", watch.assemble):
+        cost = case.run(checks=True, count=True)
+    start = case.start()
+    control = cost.cpu_s - start - sum(watch.seconds.values())
+    kinds = [Kind(name, watch.steps[name], seconds) for name, seconds in watch.seconds.items()]
+    return [*kinds, Kind(CONTROL, 0, control), Kind(START, 0, start)]
+
+
+class _Stopwatch:
+    """Seconds and steps by class of instruction. Wall time of a busy core would lie: CPU time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.steps: dict[str, int] = {}
+
+    def assemble(self, *arguments: Any) -> Program:
+        """As the emulator's, with each step timed."""
+        program = assemble(*arguments)
+        steps = [
+            None if step is None else self._timed(step, opcode_class(found))
+            for step, found in zip(program.steps, program.instructions, strict=True)
+        ]
+        return replace(program, steps=tuple(steps))
+
+    def _timed(self, step: Step, kind: str) -> Step:
+        self.seconds.setdefault(kind, 0.0)
+        self.steps.setdefault(kind, 0)
+
+        def run(cohort: Cohort) -> None:
+            start = time.process_time()
+            step(cohort)
+            self.seconds[kind] += time.process_time() - start
+            self.steps[kind] += 1
+
+        return run
