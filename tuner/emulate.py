@@ -1,0 +1,78 @@
+"""``python -m tuner.emulate``: one config's kernel run on this CPU, checked and counted."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from search_spaces import space_for
+from search_spaces.command_line import run_command
+from search_spaces.errors import UserError
+from search_spaces.gpu import find_gpu
+from templates.build import build_batch
+from templates.built import BuildError, Built, Target
+from templates.cache import KernelCache
+from templates.grouped_gemm import render
+from tuner.emulate_options import DEFAULT_PARTS, EmulateOptions, parse_emulate_options
+from tuner.emulated_run import EmulatedRun, Task
+from tuner.emulation_report import as_json, as_text
+from tuner.valid_config import valid_config
+
+EXIT_WRONG = 1
+LARGEST_SEED = 1 << 31  # of those drawn here: short enough to type again
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    0: right; 1: wrong, or a fault; 2: bad input, told in one line.
+    """
+    given = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _emulate(parse_emulate_options(given)))
+
+
+def _emulate(options: EmulateOptions) -> int:
+    configs = _configs(options)
+    task = _task(options, configs)
+    variants = [render(task.problem, config) for config in configs]
+    builds = build_batch(KernelCache(), variants, Target.for_tier(variants[0].tier))
+    runs = [task.run(config, _built(config, b)) for config, b in zip(configs, builds, strict=True)]
+    _tell(options, task, runs)
+    return 0 if all(run.emulated.ok for run in runs) else EXIT_WRONG
+
+
+def _configs(options: EmulateOptions) -> list[Any]:
+    """Valid for the problem as it is on the GPU that was named."""
+    space = space_for(options.problem.op)
+    view = space.view(options.problem, find_gpu(options.gpu))
+    named = [None if n == "default" else space.config_type.parse(n) for n in options.configs]
+    return [valid_config(config, view) for config in named]
+
+
+def _task(options: EmulateOptions, configs: Sequence[Any]) -> Task:
+    seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
+    if options.rows is not None:
+        return Task(options.problem, options.rows, seed, options.parts or DEFAULT_PARTS)
+    if options.bucket is not None:
+        rows = tuple(options.bucket.histogram(options.problem, seed))
+        return Task(options.problem, rows, seed, options.parts or DEFAULT_PARTS)
+    return Task.small(options.problem, configs, seed)
+
+
+def _built(config: Any, built: Built | BuildError) -> Built:
+    if isinstance(built, BuildError):
+        raise UserError(f"{config} does not compile: {built.log.strip().splitlines()[0]}")
+    return built
+
+
+def _tell(options: EmulateOptions, task: Task, runs: Sequence[EmulatedRun]) -> None:
+    if options.json:
+        print(as_json(task, runs, with_lines=options.lines is not None))
+    else:
+        print(as_text(task, runs, options.lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
