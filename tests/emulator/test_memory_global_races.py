@@ -77,7 +77,7 @@ def send(before: str, store: str, load: str, after: str, cohort_lanes: int) -> l
     data, flag = np.zeros(2, np.int32), np.zeros(1, np.int32)
     body = MESSAGE.format(before=before, store=store, load=load, after=after)
     run(body, [Unwritten(data), flag], ctas=2, threads=1, cohort_lanes=cohort_lanes)
-    return data.tolist()
+    return [int(value) for value in data]
 
 
 @pytest.mark.parametrize("cohort_lanes", [32, 64])
