@@ -16,7 +16,6 @@ from search_spaces import SearchSpace, SpaceView
 from search_spaces.gpu import GpuSpec
 from search_spaces.parameter import Parameter, Value
 from search_spaces.problem import Problem
-from templates import launch_shape
 from tests.pairs import Pair
 from tuner.small_problem import small_problem
 
@@ -24,7 +23,7 @@ DRAWS = 3000  # for each problem
 RARE_DRAWS = 20  # for each pair that these do not show
 PROBLEM = "problem"
 # MMAs that take as long to emulate as all that a kernel costs besides: compiling it, mostly.
-MMAS_OF_A_COMPILE = 30_000
+MMAS_OF_A_COMPILE = 60_000
 
 
 @dataclass(frozen=True)
@@ -98,5 +97,6 @@ def _bits(pairs: set[Pair], number: dict[Pair, int]) -> int:
 def _mmas(case: Case) -> float:
     """m16n8k8 that the small problem takes."""
     config, small = case.config, small_problem(case.problem, case.config)
-    shape = launch_shape(small.problem, config, sum(small.histogram))
-    return shape.grid[0] * config.tile_m * config.tile_n * small.problem.k / 1024
+    m_tiles = sum(-(-rows // config.tile_m) for rows in small.histogram)
+    n_tiles = -(-small.problem.n // config.tile_n)
+    return m_tiles * config.tile_m * n_tiles * config.tile_n * small.problem.k / 1024
