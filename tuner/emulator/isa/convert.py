@@ -133,9 +133,13 @@ def _floats(found: Instruction, bind: Binder) -> Convert:
         return lambda a: narrow(whole(read(a)), result)
     if FLOATS[result] > FLOATS[kind] and (result, kind) != ("f16", "bf16"):
         _rounding(found, bind, ())
+        if kind != "bf16" and not ftz:
+            return lambda a: a.astype(DTYPES[result])
         return lambda a: narrow(read(a), result)
     modes = ("rn", "rz") if (result, kind) == ("bf16", "f32") else MODES
     mode = _rounding(found, bind, modes)
+    if mode == "rn" and "bf16" not in (result, kind) and not ftz:
+        return lambda a: a.astype(DTYPES[result])
     return lambda a: narrow(read(a), result, mode)
 
 

@@ -57,11 +57,14 @@ def fma(a: Array, b: Array, c: Array, mode: str) -> Array:
     # A finite product must not overflow before an infinite c decides.
     result = np.where(factors & np.isinf(c), c, product + c)
     result = _signed_zero(result, product, c, mode)
-    usual = np.zeros(a.shape, np.bool_)
+    # With a factor of zero, the sum is exact as it is.
+    usual = (a == 0) | (b == 0) | ~factors | ~np.isfinite(c)
     if mode == "rn":
-        usual = _moderate(a) & _moderate(b) & _moderate(c) & _moderate(product)
-        result = np.where(usual, _fused(a, b, c), result)
-    rare = np.flatnonzero(~usual & factors & np.isfinite(c))
+        moderate = _moderate(a) & _moderate(b) & _moderate(c) & _moderate(product)
+        result = np.where(moderate, _fused(a, b, c), result)
+        # With c = 0 the product was rounded once, unless it vanished and c gave its sign.
+        usual |= moderate | ((c == 0) & (product != 0))
+    rare = np.flatnonzero(~usual)
     rows = zip(*(v[rare].tolist() for v in (a, b, c, result)), strict=True)
     result[rare] = [
         _rounded(Fraction(x) * Fraction(y) + Fraction(z), zero, mode) for x, y, z, zero in rows

@@ -23,6 +23,9 @@ from tuner.emulator.isa.values import Array
 from tuner.emulator.ptx import Instruction
 
 FLOATS = ("f32", "f64")
+# The bits of float64 that float32 has not, and their value in the middle of two float32.
+_BELOW_F32, _TIE_OF_F32 = np.uint64((1 << 29) - 1), np.uint64(1 << 28)
+_NORMAL_F32 = 2.0**-126
 Compute = Callable[..., Array]
 
 
@@ -129,7 +132,16 @@ def rounding_mode(found: Instruction, bind: Binder, modes: tuple[str, ...]) -> s
 
 def fma_f32(a: Array, b: Array, c: Array, mode: str) -> Array:
     """a * b + c in float32: the product of two 24-bit numbers is exact in float64."""
-    return narrow(odd_sum(_wide(a) * _wide(b), _wide(c), mode), "f32", mode)
+    product, addend = _wide(a) * _wide(b), _wide(c)
+    if mode == "rn":
+        total = product + addend
+        # Rounding twice to the nearest goes wrong only where the first looks like a tie of the
+        # second: half a last place, which for subnormal results may be any bit.
+        tie = (total.view(np.uint64) & _BELOW_F32) == _TIE_OF_F32
+        tiny = (np.abs(total) < _NORMAL_F32) & (total != 0)
+        if not (tie | tiny).any():
+            return total.astype(np.float32)
+    return narrow(odd_sum(product, addend, mode), "f32", mode)
 
 
 def extreme(a: Array, b: Array, least: bool, nan_wins: bool) -> Array:

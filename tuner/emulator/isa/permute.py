@@ -9,7 +9,7 @@ from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import Step, instruction, only
 from tuner.emulator.isa.typed import check_type
 from tuner.emulator.isa.values import Array
-from tuner.emulator.ptx import Instruction
+from tuner.emulator.ptx import Immediate, Instruction
 
 # Mode -> for each value of c's two bits, the bytes of b:a that are taken, the lowest first.
 _MODES = {
@@ -32,9 +32,18 @@ def prmt(found: Instruction, bind: Binder) -> Step:
     if len(named) > 1:
         raise bind.error(f"'.{named[0]}' and '.{named[1]}' exclude each other")
     table = np.array(_MODES[named[0]]) if named else None
+    selector = found.operands[-1]
+    if table is None and isinstance(selector, Immediate) and not selector.bits & 0x8888:
+        taken = [selector.bits >> 4 * i & 7 for i in range(4)]
+
+        def pick(a: Array, b: Array, _: Array) -> Array:
+            chosen: Array = np.ascontiguousarray(_pair(a, b)[:, taken])
+            return chosen.view(np.uint32)[:, 0]
+
+        return alu(found, bind, "b32", ["b32"] * 3, pick)
 
     def permute(a: Array, b: Array, c: Array) -> Array:
-        pair = np.stack(np.broadcast_arrays(a, b, c)[:2], axis=1).view(np.uint8)
+        pair = _pair(*np.broadcast_arrays(a, b, c)[:2])
         if table is not None:
             chosen = table[np.broadcast_to(c & np.uint32(3), len(pair))]
             return np.take_along_axis(pair, chosen, axis=1).view(np.uint32)[:, 0]
@@ -45,3 +54,8 @@ def prmt(found: Instruction, bind: Binder) -> Step:
         return np.where(nibbles & np.uint32(8), signs, taken).view(np.uint32)[:, 0]
 
     return alu(found, bind, "b32", ["b32"] * 3, permute)
+
+
+def _pair(a: Array, b: Array) -> Array:
+    """The eight bytes of b:a, the lowest first."""
+    return np.stack(np.broadcast_arrays(a, b), axis=1).view(np.uint8)

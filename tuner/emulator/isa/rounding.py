@@ -34,10 +34,16 @@ def directed(nearest: Array, error: Array, mode: str) -> Array:
 
 def odd(nearest: Array, error: Array) -> Array:
     """The value rounded to odd, from the nearest one and ``error`` = exact - nearest."""
-    bits = np.dtype(f"u{nearest.dtype.itemsize}")
-    sticky = ((error < 0) | (error > 0)).astype(bits)
-    result: Array = (directed(nearest, error, "rz").view(bits) | sticky).view(nearest.dtype)
-    return result
+    upwards = error > 0
+    inexact = upwards | (error < 0)
+    if not inexact.any():
+        return nearest
+    # The exact value lies between the nearest one and a neighbour; one of the two is odd.
+    bits = nearest.view(f"i{nearest.dtype.itemsize}")
+    even = inexact & (bits & bits.dtype.type(1) == 0)
+    away = upwards != np.signbit(nearest)
+    result: Array = bits + even * np.where(away, bits.dtype.type(1), bits.dtype.type(-1))
+    return result.view(nearest.dtype)
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
