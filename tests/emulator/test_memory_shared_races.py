@@ -14,9 +14,12 @@ SHARED = ".shared .align 16 .b8 s[1024];"
 WORDS = """and.b32 %r2, %r0, 63; shl.b32 %r2, %r2, 2; mov.u32 %r9, s; add.s32 %r3, %r9, %r2;
 add.s32 %r4, %r0, 1; and.b32 %r4, %r4, 63; shl.b32 %r4, %r4, 2; add.s32 %r4, %r9, %r4;
 setp.eq.u32 %p1, %r0, 0; setp.lt.u32 %p2, %r0, 32; setp.eq.u32 %p3, %r0, 40;
+or.pred %p4, %p1, %p3;
+setp.eq.u32 %p5, %r0, 33;
 """
 PUT, GET, SYNC = "st.shared.u32 [%r3], %r0;", "ld.shared.u32 %r5, [%r4];", "bar.sync 0;"
 FIRST = "@%p1 st.shared.u32 [s], %r0;"
+READ = "ld.shared.u32 %r5, [s];"
 WARP = "bar.warp.sync -1;"
 ZERO = f"@%p1 st.shared.u32 [s], 0; {SYNC}"
 
@@ -68,6 +71,11 @@ def test_silent(body: str) -> None:
         (ZERO + "@%p2 ld.shared.u32 %r5, [s];" + FIRST, "and others read"),
         (ZERO + "@%p2 ld.shared.u32 %r5, [s]; ld.shared.u32 %r6, [s];" + FIRST, "and others read"),
         (ZERO + "@%p3 ld.shared.u32 %r5, [s];" + FIRST, "thread (40,0,0) of CTA (0,0,0) read"),
+        (ZERO + "@%p4 ld.shared.u32 %r5, [s]; @%p3 st.shared.u32 [s], 1;", "and others read"),
+        # one reads after the other, and the second writes
+        (ZERO + f"@%p1 {READ} @%p3 {READ} @%p3 st.shared.u32 [s], 1;", "and others read"),
+        (ZERO + f"@%p5 {READ} @%p3 {READ} @%p3 st.shared.u32 [s], 1;", "and others read"),
+        (ZERO + "@%p4 ld.shared.u32 %r5, [s];" + FIRST, "and others read"),
         ("st.shared.u32 [s], %r0;", "wrote"),
         ("@%p2 st.shared.u32 [s], %r0;", "wrote"),
         ("st.shared.u32 [s], 7; ld.shared.u32 %r5, [s];", "and others wrote"),
