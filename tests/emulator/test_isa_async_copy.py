@@ -96,6 +96,11 @@ def test_threads_wait_for_their_own_copies() -> None:
         copied(wait + READ)
 
 
+def test_who_waits_later_gets_the_data_later() -> None:
+    got = copied(COPY + COMMIT + "@%p1 cp.async.wait_group 0;" + ALL + READ + GIVE)
+    assert got.tolist() == DATA.tolist()
+
+
 def kind_of(body: str, threads: int = 32) -> FaultKind | None:
     try:
         copied(body, threads)

@@ -158,7 +158,8 @@ def test_a_barrier_of_the_grid_between_reading_and_writing() -> None:
 ELEMENT = """mul.wide.u32 %rd1, %r1, 4; add.s64 %rd1, %rd1, %rd0; add.s32 %r2, %r1, 1;
 mul.wide.u32 %rd2, %r2, 4; add.s64 %rd2, %rd2, %rd0;
 cvt.u64.u32 %rd3, %r1; add.s64 %rd3, %rd0, %rd3;
-setp.eq.u32 %p1, %r1, 0; setp.eq.u32 %p2, %r1, 1; setp.eq.u32 %p3, %r1, 2; setp.eq.u32 %p4, %r1, 3;"""
+setp.eq.u32 %p1, %r1, 0; setp.eq.u32 %p2, %r1, 1; setp.eq.u32 %p3, %r1, 2;
+setp.eq.u32 %p4, %r1, 3;"""
 
 
 @pytest.mark.parametrize("cohort_lanes", [32, 2048])

@@ -174,6 +174,48 @@ def past_of_this(
     return now[3] and any(place == p and now[0] != other[0] for p, other in seen)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_races_between_ctas_without_order(seed: int) -> None:
+    """Three CTAs in two cohorts; the oracle keeps (CTA, writes) of every access."""
+    random_ = random.Random(seed)
+    memory = Memory(shared_bytes=0, local_bytes=0, const=b"", checks=True)
+    start = memory.add_buffer("b", np.zeros(64, np.uint8), written=True)
+    memory.seal()
+    cohorts = [Cohort(ctas, (3, 1, 1), (32, 1, 1), [], memory, None) for ctas in ([0, 1], [2])]
+    past: dict[int, list[tuple[int, bool]]] = {}
+    for _ in range(30):
+        lanes = random_.choice(cohorts)
+        mask = np.zeros(lanes.lanes, np.bool_)
+        mask[random_.sample(range(lanes.lanes), random_.choice([1, 1, 3]))] = True
+        lanes.execute(mask, mask)
+        size, writes = random_.choice([1, 2, 4, 8, 16]), random_.random() < 0.4
+        places = np.array([random_.randrange(64 // size) * size for _ in range(lanes.lanes)])
+        seen = [
+            (int(places[lane]) + i, (int(lanes.ctas[lanes.slot[lane]]), writes))
+            for lane in np.flatnonzero(mask)
+            for i in range(size)
+        ]
+        before = [(at, now) for at, their in past.items() for now in their]
+        race = any(
+            at == place and cta != other and (writes or wrote)
+            for place, (cta, _) in seen
+            for at, (other, wrote) in [*before, *seen]
+        )
+        address = np.uint64(start) + places.astype(np.uint64)
+        try:
+            if writes:
+                values = np.zeros((lanes.lanes, size), np.uint8)
+                memory.store(lanes, FOUND, "global", address, values)
+            else:
+                memory.load(lanes, FOUND, "global", address, 1, size)
+        except EmulationFault as fault:
+            assert race and fault.kind is FaultKind.GLOBAL_RACE
+            return
+        assert not race
+        for place, now in seen:
+            past.setdefault(place, []).append(now)
+
+
 def test_global_addresses_are_apart_and_aligned() -> None:
     memory = Memory(shared_bytes=0, local_bytes=0, const=b"", checks=True)
     places = [

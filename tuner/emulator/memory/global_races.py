@@ -174,8 +174,8 @@ class GlobalRaces:
         kept = trails.get("read", place)
         lost = (kept ^ key) >= _ONE_CTA
         if lost.any():
-            rows, columns = np.nonzero(lost)
-            trails.maps["read"][place.granules(rows, columns)] = kept[rows, columns] | _MANY
+            flat = np.flatnonzero(lost)
+            trails.maps["read"][place.granules(flat)] = kept.take(flat) | _MANY
 
     def _race(
         self, access: Access, buffer: Buffer, row: int, other: np.uint64, name: str

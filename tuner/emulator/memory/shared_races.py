@@ -188,9 +188,9 @@ class SharedRaces:
 
     def _merge(self, name: str, place: Place, keys: Array, kept: Array, lost: Array) -> None:
         """Lanes of one instruction met at a place: ``kept`` says who stayed there."""
-        rows, columns = np.nonzero(lost)
-        mine, winner = keys[rows, columns], kept[rows, columns]
-        granule = place.granules(rows, columns)
+        flat = np.flatnonzero(lost)
+        mine, winner = keys.take(flat), kept.take(flat)
+        granule = place.granules(flat)
         far = ((mine ^ winner) & _OTHER_WARP | (mine | winner) & _WARPS) != 0
         near = ~far
         keys_there = self._trails.maps[name]

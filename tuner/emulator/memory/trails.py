@@ -26,9 +26,12 @@ class Place:
     index: Array
     count: int
 
-    def granules(self, rows: Array, columns: Array) -> Array:
-        """Single granules by (lane, which of its granules)."""
-        granules: Array = self.index[rows] * self.count + columns
+    def granules(self, flat: Array) -> Array:
+        """Single granules, by index into the flattened keys [n, count] of this place."""
+        if self.count == 1:
+            return self.index.take(flat)
+        lane, granule = np.divmod(flat, self.count)
+        granules: Array = self.index.take(lane) * self.count + granule
         return granules
 
 
