@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.bench_report import out_folder, table, write
-from scripts.emulator_runs import Case, Cost, Kind, Speed, kinds_of, make_case, speed_of
+from scripts.emulator_runs import Case, Cost, Kind, kinds_of, make_case, median
 from scripts.host_facts import host_facts
 from search_spaces import UserError
 from tuner.provenance import command_line
@@ -76,7 +75,7 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def measure(case: Case, repeat: int) -> dict[str, Speed]:
+def measure(case: Case, repeat: int) -> dict[str, Cost]:
     """Every way in turns, ``repeat`` times after one that warms up; medians."""
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
     for turn in range(repeat + 1):
@@ -84,18 +83,18 @@ def measure(case: Case, repeat: int) -> dict[str, Speed]:
             cost = case.run(checks=checks, count=count)
             if turn:
                 costs[way].append(cost)
-    start = statistics.median(case.start() for _ in range(repeat))
-    return {way: speed_of(found, start) for way, found in costs.items()}
+    return {way: median(found) for way, found in costs.items()}
 
 
 def body(
-    cases: Sequence[Case], speeds: Sequence[Mapping[str, Speed]], kinds: Sequence[Kind]
+    cases: Sequence[Case], speeds: Sequence[Mapping[str, Cost]], kinds: Sequence[Kind]
 ) -> list[str]:
     """Tables of both measurements."""
     rows = [
         [
             str(case.ctas), way, f"{speed.cpu_s:.3f}", f"{speed.start_s:.3f}",
-            f"{speed.warp_instructions:,}", _rate(speed.warp_per_s), _rate(speed.thread_per_s),
+            f"{speed.warp_instructions:,}", _rate(speed.warp_instructions, speed.cpu_s),
+            *(_rate(speed.thread_instructions, s) for s in (speed.cpu_s, speed.running_s)),
         ]
         for case, by_way in zip(cases, speeds, strict=True)
         for way, speed in by_way.items()
@@ -111,11 +110,12 @@ def body(
     ]  # fmt: skip
     return [
         f"`{cases[0].config}` over K = {cases[0].problem.k}, CPU-seconds on one core, medians.",
-        "Reading and assembling the PTX is part of the time, and told beside it.",
+        "Reading and assembling the PTX is part of the time and told beside it; the last column",
+        "leaves it out.",
         "",
         *table(
-            ["CTAs", "with", "CPU-s", "of it reading", "warp instructions",
-             "of these per s", "thread instructions per s"],
+            ["CTAs", "with", "CPU-s", "of it reading", "warp instructions", "of these per s",
+             "thread instructions per s", "once read"],
             rows,
         ),
         "",
@@ -130,8 +130,8 @@ def body(
     ]  # fmt: skip
 
 
-def _rate(per_s: float) -> str:
-    return f"{per_s / 1e6:.2f} M"
+def _rate(count: int, seconds: float) -> str:
+    return f"{count / seconds / 1e6:.2f} M"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,8 +15,7 @@ from search_spaces import Bucket, Problem, UserError, find_gpu, space_for
 from templates.built import BuildError, Built, Target
 from templates.compiler import compile_batch
 from templates.grouped_gemm import launch_shape, render
-from tuner.emulator import Emulation, Unwritten, emulate
-from tuner.emulator import launch as emulator_launch
+from tuner.emulator import Unwritten, emulate, job
 from tuner.emulator.cohort import Cohort
 from tuner.emulator.isa.registry import Step
 from tuner.emulator.opcode_class import opcode_class
@@ -25,30 +24,24 @@ from tuner.inputs import Inputs, draw_inputs
 from tuner.valid_config import valid_config
 
 CONTROL = "control and scheduling"  # branches, barriers, and the machine between the steps
-START = "reading, memory, arguments"
+START = "reading and assembling PTX, laying out memory"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One launch."""
+    """A launch, or the medians of several. ``start_s`` of ``cpu_s`` passes until the PTX is read
+    and assembled and memory is laid out."""
 
     cpu_s: float
-    wall_s: float
-    warp_instructions: int
-    thread_instructions: int
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Medians over launches. ``start_s`` of ``cpu_s`` passes before the first instruction."""
-
-    cpu_s: float
-    wall_s: float
     start_s: float
+    wall_s: float
     warp_instructions: int
     thread_instructions: int
-    warp_per_s: float
-    thread_per_s: float
+
+    @property
+    def running_s(self) -> float:
+        """CPU-seconds from the first instruction on."""
+        return self.cpu_s - self.start_s
 
 
 @dataclass(frozen=True)
@@ -60,88 +53,8 @@ class Kind:
     cpu_s: float
 
 
-@dataclass(frozen=True)
-class Case:
-    """A kernel and its operands: ``ctas`` full tiles."""
-
-    config: Any
-    problem: Problem
-    built: Built
-    inputs: Inputs
-    ctas: int
-
-    def run(self, *, checks: bool, count: bool) -> Cost:
-        """One launch of all CTAs."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        done = self._emulate(checks=checks, count=count)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        return Cost(cpu, wall, done.warp_instructions, done.thread_instructions)
-
-    def start(self) -> float:
-        """CPU-seconds of a launch of no CTA."""
-        cpu = time.process_time()
-        self._emulate(checks=True, count=True, ctas=())
-        return time.process_time() - cpu
-
-    def _emulate(
-        self, *, checks: bool, count: bool, ctas: Sequence[int] | None = None
-    ) -> Emulation:
-        inputs, variant = self.inputs, self.built.variant
-        shape = launch_shape(self.problem, self.config, inputs.rows)
-        # No split-K: neither workspace nor counters.
-        arguments = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, None]
-        return emulate(
-            self.built.ptx, shape.grid, (variant.threads, 1, 1), variant.smem_bytes,
-            [*arguments, *shape.scalars], checks=checks, count=count, ctas=ctas,
-        )  # fmt: skip
-
-
-def make_case(name: str, k: int, tiles_m: int, tiles_n: int) -> Case:
-    """Compiles the config for whole tiles and draws operands. Raises UserError for a bad name."""
-    space = space_for("grouped_gemm")
-    config = space.config_type.parse(name)
-    problem = Problem("grouped_gemm", 1, n=tiles_n * config.tile_n, k=k, top_k=1)
-    valid_config(config, space.view(problem, find_gpu("RTX 2080 Ti")))
-    if config.split_k > 1:
-        raise UserError(f"{name} splits K: name a config that ends in _k1")
-    [built] = compile_batch([render(problem, config)], Target("compute_75", ()))
-    if isinstance(built, BuildError):
-        raise UserError(f"{name} does not compile: {built.log.splitlines()[0]}")
-    rows = tiles_m * config.tile_m
-    inputs = draw_inputs(problem, Bucket(float(rows)), [rows], 1, torch.device("cpu"))
-    return Case(config, problem, built, inputs, tiles_m * tiles_n)
-
-
-def speed_of(costs: Sequence[Cost], start_s: float) -> Speed:
-    """Medians, and instructions per CPU-second of the whole launch."""
-    cpu, warps = statistics.median(c.cpu_s for c in costs), costs[0].warp_instructions
-    wall, threads = statistics.median(c.wall_s for c in costs), costs[0].thread_instructions
-    return Speed(cpu, wall, start_s, warps, threads, warps / cpu, threads / cpu)
-
-
-def kinds_of(case: Case, repeat: int) -> list[Kind]:
-    """Cost by kind with everything on, dearest first: of ``repeat`` launches the median one."""
-    launches = sorted((_one_launch(case) for _ in range(repeat)), key=_total)
-    return sorted(launches[repeat // 2], key=lambda kind: -kind.cpu_s)
-
-
-def _total(kinds: Sequence[Kind]) -> float:
-    return sum(kind.cpu_s for kind in kinds)
-
-
-def _one_launch(case: Case) -> list[Kind]:
-    watch = _Stopwatch()
-    # The launch's own assembler, with a stopwatch around each step it makes.
-    with patch.object(emulator_launch, "assemble", watch.assemble):
-        cost = case.run(checks=True, count=True)
-    start = case.start()
-    control = cost.cpu_s - start - sum(watch.seconds.values())
-    kinds = [Kind(name, watch.steps[name], seconds) for name, seconds in watch.seconds.items()]
-    return [*kinds, Kind(CONTROL, 0, control), Kind(START, 0, start)]
-
-
-class _Stopwatch:
-    """Seconds and steps by class of instruction. Wall time of a busy core would lie: CPU time."""
+class Stopwatch:
+    """CPU-seconds and steps by class of instruction: wall time of a busy core would lie."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -167,3 +80,83 @@ class _Stopwatch:
             self.steps[kind] += 1
 
         return run
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel and its operands: ``ctas`` full tiles."""
+
+    config: Any
+    problem: Problem
+    built: Built
+    inputs: Inputs
+    ctas: int
+
+    def run(self, *, checks: bool, count: bool, watch: Stopwatch | None = None) -> Cost:
+        """One launch of all CTAs; ``watch`` times its steps."""
+        inputs, variant = self.inputs, self.built.variant
+        shape = launch_shape(self.problem, self.config, inputs.rows)
+        # No split-K: neither workspace nor counters.
+        arguments = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, None]
+        ready: list[float] = []
+
+        def assembled(*parts: Any) -> Program:
+            program = assemble(*parts) if watch is None else watch.assemble(*parts)
+            ready.append(time.process_time())
+            return program
+
+        wall, cpu = time.perf_counter(), time.process_time()
+        with patch.object(job, "assemble", assembled):
+            done = emulate(
+                self.built.ptx, shape.grid, (variant.threads, 1, 1), variant.smem_bytes,
+                [*arguments, *shape.scalars], checks=checks, count=count,
+            )  # fmt: skip
+        return Cost(
+            cpu_s=time.process_time() - cpu,
+            start_s=ready[0] - cpu,
+            wall_s=time.perf_counter() - wall,
+            warp_instructions=done.warp_instructions,
+            thread_instructions=done.thread_instructions,
+        )
+
+
+def make_case(name: str, k: int, tiles_m: int, tiles_n: int) -> Case:
+    """Compiles the config for whole tiles and draws operands. Raises UserError for a bad name."""
+    space = space_for("grouped_gemm")
+    config = space.config_type.parse(name)
+    problem = Problem("grouped_gemm", 1, n=tiles_n * config.tile_n, k=k, top_k=1)
+    valid_config(config, space.view(problem, find_gpu("RTX 2080 Ti")))
+    if config.split_k > 1:
+        raise UserError(f"{name} splits K: name a config that ends in _k1")
+    [built] = compile_batch([render(problem, config)], Target("compute_75", ()))
+    if isinstance(built, BuildError):
+        raise UserError(f"{name} does not compile: {built.log.splitlines()[0]}")
+    rows = tiles_m * config.tile_m
+    inputs = draw_inputs(problem, Bucket(float(rows)), [rows], 1, torch.device("cpu"))
+    return Case(config, problem, built, inputs, tiles_m * tiles_n)
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    """Of launches of one kernel, whose counts are the same."""
+    seconds = ("cpu_s", "start_s", "wall_s")
+    middle = {name: statistics.median(getattr(cost, name) for cost in costs) for name in seconds}
+    return replace(costs[0], **middle)
+
+
+def kinds_of(case: Case, repeat: int) -> list[Kind]:
+    """Cost by kind with everything on, dearest first: of ``repeat`` launches the median one."""
+    launches = sorted((_one_launch(case) for _ in range(repeat)), key=_total)
+    return sorted(launches[repeat // 2], key=lambda kind: -kind.cpu_s)
+
+
+def _total(kinds: Sequence[Kind]) -> float:
+    return sum(kind.cpu_s for kind in kinds)
+
+
+def _one_launch(case: Case) -> list[Kind]:
+    watch = Stopwatch()
+    cost = case.run(checks=True, count=True, watch=watch)
+    ran = (name for name, steps in watch.steps.items() if steps)
+    kinds = [Kind(name, watch.steps[name], watch.seconds[name]) for name in ran]
+    control = cost.running_s - sum(kind.cpu_s for kind in kinds)
+    return [*kinds, Kind(CONTROL, 0, control), Kind(START, 0, cost.start_s)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 
@@ -17,9 +19,15 @@ def host_facts(command: str) -> dict[str, str]:
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, no GPU used",
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores ({_processor()})",
         "NVRTC": ".".join(map(str, toolchain().nvrtc_version)),
         "packages": f"{packages}, numpy {np.__version__}",
         "git revision": git_revision() or "unknown (no checkout)",
         "command": f"`{command}`",
     }
+
+
+def _processor() -> str:
+    """As Linux names it; virtual machines often say little."""
+    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else "unnamed"
