@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ LARGE = (
     "128x128x32_w2x2x1", "128x128x64_w2x4x1", "256x128x32_w4x2x1", "64x64x64_w2x2x1",
     "64x128x128_w2x4x1", "16x64x128_w1x4x1",
 )  # fmt: skip
+LARGEST = Problem("grouped_gemm", experts=1, n=256, k=256, top_k=1)  # every tile is of use
 BATCH = 8
 
 Shape = GroupedGemmConfig  # with smem "none", standing for all that differ in it alone
@@ -75,28 +77,28 @@ def layouts_of(shape: Shape) -> list[GroupedGemmConfig]:
     """The shape with each layout of the space that is valid for it."""
     smem = next(p for p in space_for("grouped_gemm").parameters if p.name == "smem")
     configs = [replace(shape, smem=str(value)) for value in smem.values]
-    return [config for config in configs if not _view(config).explain(config)]
+    view = space_for("grouped_gemm").view(LARGEST, find_gpu("RTX 2080 Ti"))
+    return [config for config in configs if not view.explain(config)]
 
 
-def shapes_of_the_space() -> list[Shape]:
+@cache
+def shapes_of_the_space() -> tuple[Shape, ...]:
     """Of each class the smallest shape among those with most layouts, then the LARGE ones.
 
-    Shapes are of a class when their ldmatrix read alike, or when warps along K slice equal rows
-    alike.
+    Shapes are of a class when their ldmatrix read alike, when warps along K slice equal rows alike,
+    or when they have a tile's or warps' extent in common.
     """
-    classes: dict[tuple[int, ...], list[Shape]] = {}
+    classes: dict[tuple[Any, ...], list[tuple[tuple[int, ...], Shape]]] = {}
     large = []
     for shape in _plain_shapes():
+        rank = (-len(layouts_of(shape)), shape.tile_m * shape.tile_n, shape.threads)
         for key in _classes_of(shape):
-            classes.setdefault(key, []).append(shape)
+            classes.setdefault(key, []).append((rank, shape))
         if str(shape).startswith(LARGE):
             large.append(shape)
-
-    def rank(shape: Shape) -> tuple[int, ...]:
-        return -len(layouts_of(shape)), shape.tile_m * shape.tile_n, shape.threads
-
-    smallest = [min(classes[key], key=rank) for key in sorted(classes)]
-    return list(dict.fromkeys([*smallest, *large]))
+    smallest = [min(some, key=lambda found: found[0])[1] for some in classes.values()]
+    smallest.sort(key=lambda shape: (shape.tile_k, shape.k_step, shape.tile_m))
+    return tuple(dict.fromkeys([*smallest, *large]))
 
 
 def count(configs: Sequence[GroupedGemmConfig]) -> list[Conflicts]:
@@ -123,22 +125,18 @@ def _plain_shapes() -> Iterator[Shape]:
     values = {**{name: (value,) for name, value in FIXED.items()}, "smem": ("none",)}
     parameters = tuple(Parameter(p.name, values.get(p.name, p.values)) for p in space.parameters)
     narrow: SearchSpace = replace(space, parameters=parameters)
-    largest = Problem("grouped_gemm", experts=1, n=256, k=256, top_k=1)
-    yield from narrow.view(largest, find_gpu("RTX 2080 Ti"))
+    yield from narrow.view(LARGEST, find_gpu("RTX 2080 Ti"))
 
 
-def _classes_of(shape: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _classes_of(shape: Shape) -> list[tuple[Any, ...]]:
     layouts = tile_layouts(shape)
 
     def form(operand: Operand) -> tuple[int, int]:
         return operand.width, operand.k_groups
 
-    reads = (shape.tile_k, shape.k_step, *form(layouts.x), *form(layouts.y))
-    return reads, (shape.tile_k, shape.warps_k)
-
-
-def _view(config: GroupedGemmConfig) -> Any:
-    return space_for("grouped_gemm").view(one_cta(config), find_gpu("RTX 2080 Ti"))
+    reads = (shape.tile_k, shape.k_step, form(layouts.x), form(layouts.y))
+    extents = [(name, getattr(shape, name)) for name in ("tile_m", "tile_n", "warps_m", "warps_n")]
+    return [reads, (shape.tile_k, shape.warps_k), *extents]
 
 
 def _named(shapes: Sequence[Shape], names: Sequence[str]) -> list[Shape]:
