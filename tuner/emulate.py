@@ -16,6 +16,7 @@ from templates.built import BuildError, Built, Target
 from templates.cache import KernelCache
 from templates.grouped_gemm import render
 from tuner.emulate_options import DEFAULT_PARTS, EmulateOptions, parse_emulate_options
+from tuner.emulated_gemm import require_size
 from tuner.emulated_run import EmulatedRun, Task
 from tuner.emulation_report import as_json, as_text
 from tuner.valid_config import valid_config
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _emulate(options: EmulateOptions) -> int:
     configs = _configs(options)
     task = _task(options, configs)
+    require_size(task.problem, sum(task.histogram))  # before anything is compiled
     variants = [render(task.problem, config) for config in configs]
     builds = build_batch(KernelCache(), variants, Target.for_tier(variants[0].tier))
     runs = [task.run(config, _built(config, b)) for config, b in zip(configs, builds, strict=True)]

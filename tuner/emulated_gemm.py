@@ -45,7 +45,7 @@ def check_config(
     for PTX that the emulator does not know.
     """
     rows = sum(histogram)
-    _require_size(problem, rows)
+    require_size(problem, rows)
     inputs = draw_inputs(problem, Bucket(rows / problem.experts), histogram, seed, CPU)
     inputs.poison()
     shape = launch_shape(problem, config, rows)
@@ -66,7 +66,8 @@ def check_config(
     return Emulated(status, reason, verdict.rel_error, emulation)
 
 
-def _require_size(problem: Problem, rows: int) -> None:
+def require_size(problem: Problem, rows: int) -> None:
+    """Raises UserError for operands beyond what is emulated."""
     needed = problem.traffic(rows, problem.experts)
     if needed > LARGEST_BYTES:
         raise UserError(

@@ -30,11 +30,12 @@ class EmulationCheck:
 
         Raises UserError for PTX that the emulator does not know.
         """
-        from tuner.emulated_gemm import check_config  # imports torch: seconds
-
         small = {config: small_problem(problem, config) for config in configs}
         new = [config for config in configs if (small[config], config) not in self._found]
         builds = {config: self._builder.submit(small[config].problem, config) for config in new}
+        # Imports torch, which takes seconds: those in which the first one is compiled.
+        from tuner.emulated_gemm import check_config
+
         for config, build in builds.items():  # one is emulated while the next are compiled
             [built] = build.result()
             if isinstance(built, BuildError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from search_spaces import Bucket, Problem, UserError, find_gpu, space_for
 from templates import CompilePool, Target, Variant, render
-from tests.tuner.cli import error_line, search
+from tests.tuner.cli import command, environment, error_line, search
+from tests.tuner.planted import BEYOND, LEFT_OUT, plant
 from tests.tuner.recordings import write_recording
 from tuner.backends.checked import CheckedBackend
 from tuner.backends.predict import PredictBackend
@@ -33,24 +36,14 @@ PARSE = VIEW.space.config_type.parse
 RIGHT = PARSE("64x64x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1")
 WRONG = PARSE("16x32x32_w1x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1")
 FAULTY = PARSE("32x32x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1")
-# Bugs that the template does not have: products left out, weights read beyond the last expert's.
-PLANTED = {
-    WRONG: ("kSteps = 4", "kSteps = 2"),
-    FAULTY: ("{a, b, c,", "{a, b + size_t(experts) * 512 * 512, c,"),
-}
+SEARCH = ("--shape", "E=4,N=256,K=256,top_k=2", "--buckets", "2", "--seed", "1")
+PLANTED = {WRONG: LEFT_OUT, FAULTY: BEYOND}
 
 
 def rendered(problem: Problem, config: Any) -> Variant:
     """The real template's source, with a bug planted for two configs."""
     variant = render(problem, config)
-    if config not in PLANTED:
-        return variant
-    before, after = PLANTED[config]
-    assert before in variant.source
-    # Another kernel needs another name: the cache goes by it.
-    entry = f"{variant.entry}_planted"
-    source = variant.source.replace(before, after).replace(variant.entry, entry)
-    return replace(variant, entry=entry, source=source)
+    return plant(variant, PLANTED[config]) if config in PLANTED else variant
 
 
 @pytest.fixture(scope="module")
@@ -114,25 +107,37 @@ def test_a_verdict_holds_for_the_run(builder: PoolBuilder) -> None:
 
 
 def test_a_search_stores_what_was_proved(tmp_path: Path) -> None:
-    shape = ("--shape", "E=4,N=256,K=256,top_k=2", "--buckets", "2,8", "--trials", "2")
-    result = search(tmp_path, *shape, "--seed", "1")
+    result = search(tmp_path, *SEARCH, "--trials", "2")
     assert result.returncode == 0, result.stderr
     assert "check    finalists are emulated on a small problem" in result.stdout
-    rows = [line for line in result.stdout.splitlines() if "@uniform " in line and "│" in line]
-    assert len(rows) == 2
-    assert all("predicted │ emulated" in row for row in rows)
-    assert set(frame(tmp_path / "tuning.sqlite").verified) == {"emulated"}
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("│ 2@uniform ")]
+    assert "predicted │ emulated" in row
+    assert list(frame(tmp_path / "tuning.sqlite").verified) == ["emulated"]
     trials = frame(tmp_path / "tuning.sqlite", "trials")
     assert set(trials[trials.is_finalist].verified) == {"emulated"}
     assert set(trials[~trials.is_finalist].verified) == {"none"}
 
-    result = search(
-        tmp_path, *shape, "--seed", "1", "--check", "none", "--json", "--db", "o.sqlite"
-    )
+
+def test_without_the_check_nothing_is_proved(tmp_path: Path) -> None:
+    result = search(tmp_path, *SEARCH, "--trials", "1", "--check", "none", "--json")
     assert result.returncode == 0, result.stderr
-    places = json.loads(result.stdout)["places"]
-    assert [place["winner"]["verified"] for place in places] == ["none", "none"]
+    [place] = json.loads(result.stdout)["places"]
+    assert place["winner"]["verified"] == "none"
     assert "emulated" not in result.stderr
+
+
+def test_ctrl_c_proves_the_best_so_far(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(*SEARCH, "--trials", "400"),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = [next(line for line in process.stdout if "/400 best" in line)]
+    process.send_signal(signal.SIGINT)
+    told += process.communicate(timeout=120)[0].splitlines()
+    assert process.returncode == 130
+    assert "stopping: storing what was found (Ctrl-C once more quits at once)" in told
+    assert list(frame(tmp_path / "tuning.sqlite").verified) == ["emulated"]
 
 
 def test_the_default_depends_on_who_measures() -> None:
