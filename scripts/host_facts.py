@@ -20,6 +20,7 @@ def host_facts(command: str) -> dict[str, str]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores ({_processor()})",
+        "load average": f"{os.getloadavg()[0]:.1f} over the last minute",
         "NVRTC": ".".join(map(str, toolchain().nvrtc_version)),
         "packages": f"{packages}, numpy {np.__version__}",
         "git revision": git_revision() or "unknown (no checkout)",

@@ -16,6 +16,7 @@ from scripts.emulator_runs import CONTROL, START, kinds_of, make_case
 from scripts.swizzle_tables import body
 from search_spaces import space_for
 from search_spaces.grouped_gemm import GroupedGemmConfig
+from tests.conftest import ROOT
 
 SMALL = "16x32x32_w1x1x1_s1_none_f32_r1x8_mn_ca_o1_g1_k1"
 K = 64
@@ -136,3 +137,12 @@ def test_shapes_cover_the_space() -> None:
 def test_a_shape_of_no_class_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert count_swizzles.main(["--only", "1x1x1_w1x1x1_x8_mn"]) == 2
     assert "--only 1x1x1_w1x1x1_x8_mn: no shape of a class" in capsys.readouterr().err
+
+
+def test_the_tables_of_the_documentation_are_the_measured_ones() -> None:
+    measured = (ROOT / "docs/results/swizzles.md").read_text().splitlines()
+    told = (ROOT / "docs/kernels.md").read_text().splitlines()
+    start = told.index("| tile_k | none | pad8 | sw1.3.3 | sw2.3.3 | sw3.3.3 | sw3.3.4 |")
+    rows = [line for line in told[start:] if line.startswith("|") and " + " in line]
+    assert len(rows) > 8
+    assert [row for row in rows if row not in measured] == []
