@@ -20,7 +20,7 @@ from tuner.patch import Patch, ctas_of
 from tuner.verify import Verdict, check_values, check_writes
 from tuning_db.records import TrialStatus
 
-BUDGET = 100_000_000  # warp instructions: minutes, a hundred times what a small problem takes
+BUDGET = 100_000_000  # warp instructions of a cohort: minutes
 LARGEST_BYTES = 1 << 30  # of A, B and C: the emulator keeps them several times
 CPU = torch.device("cpu")
 

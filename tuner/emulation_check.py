@@ -12,7 +12,7 @@ from tuner.emulated import Emulated
 from tuner.small_problem import SmallProblem, small_problem
 from tuning_db.records import TrialStatus
 
-BUDGET = 20_000_000  # warp instructions: ten times what the largest small problem takes
+BUDGET = 4_000_000  # warp instructions of a cohort: a small problem's take a fortieth of that
 
 
 class EmulationCheck:

@@ -18,6 +18,7 @@ from tuner.inputs import (
     Reference,
     full_reference,
     make_inputs,
+    part_reference,
     sampled_reference,
 )
 from tuner.verify import check_values, check_writes
@@ -168,3 +169,19 @@ def test_an_overflow_is_wrong() -> None:
     verdict = check_values(torch.tensor([[1.0, math.inf]]).half(), [reference], F32)
     assert not verdict.ok
     assert verdict.rel_error == math.inf
+
+
+def test_a_part_of_c_is_judged_by_itself(inputs: Inputs) -> None:
+    """Rows of one expert in some columns; a mistake is told by its place in all of C."""
+    expert = max(range(4), key=lambda e: inputs.histogram[e])
+    first = int(inputs.offsets[expert])
+    part = part_reference(inputs, expert, range(first + 1, first + 4), range(24, 40))
+    torch.testing.assert_close(
+        part.values.double(), exact(inputs)[first + 1 : first + 4, 24:40], rtol=1e-5, atol=1e-6
+    )
+    inputs.c[first + 1 : first + 4, 24:40] = part.values.half()
+    assert check_values(inputs.c, [part], F32).ok  # the poison around it is none of its business
+    inputs.c[first + 2, 31] += 1
+    reason = check_values(inputs.c, [part], F32).reason
+    assert reason is not None
+    assert f"1 of 48 elements are wrong, the worst C[{first + 2}, 31] =" in reason
