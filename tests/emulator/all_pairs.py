@@ -47,7 +47,9 @@ def possible_pairs(space: SearchSpace) -> list[Pair]:
 
 def shown_pairs(case: Case, space: SearchSpace) -> set[Pair]:
     """The case's pairs of values, and each value with the name of its problem."""
-    values: list[tuple[str, Any]] = [(p.name, getattr(case.config, p.name)) for p in space.parameters]
+    values: list[tuple[str, Any]] = [
+        (p.name, getattr(case.config, p.name)) for p in space.parameters
+    ]
     return {*combinations(values, 2), *(((PROBLEM, case.name), value) for value in values)}
 
 
@@ -99,4 +101,4 @@ def _mmas(case: Case) -> float:
     config, small = case.config, small_problem(case.problem, case.config)
     m_tiles = sum(-(-rows // config.tile_m) for rows in small.histogram)
     n_tiles = -(-small.problem.n // config.tile_n)
-    return m_tiles * config.tile_m * n_tiles * config.tile_n * small.problem.k / 1024
+    return float(m_tiles * config.tile_m * n_tiles * config.tile_n * small.problem.k / 1024)

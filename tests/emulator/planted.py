@@ -12,7 +12,8 @@ from templates import Built, render
 from templates.toolchain import OWN_INCLUDE
 from templates.variant import translation_unit
 from tests.emulator.cuda import ptx_of
-from tuner.emulated_gemm import Emulated, check_config
+from tuner.emulated import Emulated
+from tuner.emulated_gemm import check_config
 from tuner.emulator import FaultKind
 
 # Tails in N and K. Two m-tiles for expert 1, the second one begun, and one begun for expert 3,

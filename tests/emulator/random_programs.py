@@ -10,13 +10,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.emulator.scalar_oracle import Operation, operations
+from tests.emulator.float_oracle import float_operations
+from tests.emulator.integer_oracle import Operation, integer_operations
 
 WIDTHS = {"h": 16, "r": 32, "d": 64, "f": 32, "p": 1}
 COUNTS = {"h": 3, "r": 6, "d": 4, "f": 4, "p": 3}
 NAMES = [(kind, i) for kind, number in COUNTS.items() for i in range(number)]
 State = dict[tuple[str, int], int]
-OPERATIONS = operations()
+OPERATIONS = [*integer_operations(), *float_operations()]
 # Numbers at which something ends or begins, in one type or another.
 CORNERS = [
     0, 1, 2, 7, 15, 16, 31, 32, 33, 63, 64, 127, 128, 255, 256, 2**15 - 1, 2**15, 2**16 - 1,
@@ -122,10 +123,10 @@ _HEAD = """.version 8.0
 .address_size 64
 .visible .entry k(.param .u64 in, .param .u64 out)
 {
-.reg .b16 %h<3>, %th; .reg .b32 %r<6>, %t<4>, %tr, %tid; .reg .b64 %d<4>, %td, %in, %out, %x;
+.reg .b16 %h<3>, %th; .reg .b32 %r<6>, %t<4>, %tr, %me; .reg .b64 %d<4>, %td, %in, %out, %x;
 .reg .f32 %f<4>; .reg .pred %p<3>;
 ld.param.u64 %in, [in]; ld.param.u64 %out, [out];
-mov.u32 %tid, %tid.x; mul.wide.u32 %x, %tid, 8; add.u64 %in, %in, %x; add.u64 %out, %out, %x;"""
+mov.u32 %me, %tid.x; mul.wide.u32 %x, %me, 8; add.u64 %in, %in, %x; add.u64 %out, %out, %x;"""
 
 
 def _load(slot: int, name: tuple[str, int], threads: int) -> Iterator[str]:

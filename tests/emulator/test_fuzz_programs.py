@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from templates.built import Binary
 from templates.jitlink import link
+from tests.emulator.float_oracle import to_float
 from tests.emulator.random_programs import (
     NAMES,
     OPERATIONS,
@@ -19,7 +20,6 @@ from tests.emulator.random_programs import (
     ptx,
     states,
 )
-from tests.emulator.scalar_oracle import to_float
 from tuner.emulator import Unwritten, emulate
 
 THREADS = 40  # one warp and a part of another
