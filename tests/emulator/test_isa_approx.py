@@ -152,6 +152,9 @@ def test_coarse_doubles_have_an_empty_lower_word(root: str) -> None:
     tiny = np.array([1e-310, -0.0])
     infinite = run_one(f"{root}.approx.ftz.f64 %x, %a;", "f64", tiny)
     same(infinite, np.array([np.inf, -np.inf]))
+    missing = np.array([np.nan, -np.nan])
+    found = run_one(f"{root}.approx.ftz.f64 %x, %a;", "u64", missing)
+    assert found.tolist() == [0x7FFFFFFF_00000000] * 2
 
 
 def test_reciprocal_roots_of_doubles() -> None:
@@ -175,6 +178,7 @@ def test_reciprocal_roots_of_doubles() -> None:
         ("ex2.approx.f64 %x, %a;", "b64 b64"),
         ("tanh.approx.ftz.f32 %x, %a;", "b32 b32"),
         ("ex2.approx.ftz.f16 %x, %a;", "b16 b16"),
+        ("ex2.approx.bf16 %x, %a;", "b16 b16"),
         ("ex2.approx.f32 %x, %a, %b;", "b32 b32 b32"),
     ],
 )

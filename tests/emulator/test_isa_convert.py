@@ -223,6 +223,8 @@ def test_integers_are_clamped_and_packed(result: str) -> None:
         ("cvt.rn.f32.f32 %x, %a;", "b32 b32"),
         ("cvt.rn.satfinite.f16.f32 %x, %a;", "b16 b32"),
         ("cvt.rn.relu.f32.f64 %x, %a;", "b32 b64"),
+        ("cvt.rm.relu.f16.f32 %x, %a;", "b16 b32"),
+        ("cvt.rn.sat.bf16.f32 %x, %a;", "b16 b32"),
         ("cvt.ftz.f64.f64 %x, %a;", "b64 b64"),
         ("cvt.f16x2.f32 %x, %a, %b;", "b32 b32 b32"),
         ("cvt.rm.f16x2.f32 %x, %a, %b;", "b32 b32 b32"),

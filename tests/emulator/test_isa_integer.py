@@ -195,6 +195,7 @@ def test_a_masked_lane_keeps_its_register() -> None:
         ("mul.wide.s64 %x, %a, %b;", "b64 b64 b64"),
         ("mad.lo.sat.s32 %x, %a, %b, %c;", "b32 b32 b32 b32"),
         ("mul24.wide.s32 %x, %a, %b;", "b64 b32 b32"),
+        ("mad24.lo.sat.s32 %x, %a, %b, %c;", "b32 b32 b32 b32"),
         ("min.relu.s32 %x, %a, %b;", "b32 b32 b32"),
         ("abs.u32 %x, %a;", "b32 b32"),
         ("dp2a.u32.u32 %x, %a, %b, %c;", "b32 b32 b32 b32"),

@@ -22,6 +22,8 @@ from tuner.emulator.isa.values import Array
 from tuner.emulator.ptx import Instruction
 
 Compute = Callable[..., Array]
+# The NaN of rcp and rsqrt.approx.ftz.f64, which the manual gives in bits.
+_COARSE_NAN = np.array([0x7FFFFFFF_00000000], np.uint64).view(np.float64)
 
 
 @instruction("rcp", section="9.7.3.13, 9.7.3.14")
@@ -78,6 +80,8 @@ def exponential(found: Instruction, bind: Binder) -> Step:
     ftz = found.root == "ex2" and not kind.startswith("f16")
     only(found, {"approx", "ftz"} if ftz else {"approx"})
     _needs_approx(found, bind)
+    if found.root == "ex2" and kind.startswith("bf16") and not found.has("ftz"):
+        raise bind.error(f"'ex2' of .{kind} needs .ftz")
     compute = np.exp2 if found.root == "ex2" else np.tanh
     if kind == "f32":
         return _approximate(found, bind, compute)
@@ -117,7 +121,7 @@ def _coarse(found: Instruction, bind: Binder, compute: Compute) -> Step:
     @np.errstate(all="ignore")
     def whole(a: Array) -> Array:
         value = compute(_upper(a, upper))
-        return np.where(np.isnan(value), np.nan, _upper(value, upper))
+        return np.where(np.isnan(value), _COARSE_NAN, _upper(value, upper))
 
     return alu(found, bind, "f64", ["f64"], whole)
 

@@ -54,6 +54,10 @@ def _conversion(found: Instruction, bind: Binder) -> Convert:
             raise bind.error(f"the emulator cannot convert .{name}")
     if found.has("relu") and not (result in ("f16", "bf16") and kind == "f32"):
         raise bind.error("'.relu' converts f32 to f16 or bf16 only")
+    if found.has("relu") and not {*found.modifiers} & {"rn", "rz"}:
+        raise bind.error("'.relu' needs .rn or .rz")
+    if found.has("sat") and result == "bf16":
+        raise bind.error("'.sat' of floats makes f16, f32 or f64")
     if found.has("ftz") and "f32" not in (result, kind):
         raise bind.error("'.ftz' needs f32 on one side")
     if result in INTEGERS and kind in INTEGERS:

@@ -190,6 +190,10 @@ def _product(kind: str, mode: str) -> Compute:
     return lambda a, b: narrow(_wide(a) * _wide(b), "f32", mode)
 
 
+def _subnormal(a: Array) -> Array:
+    return np.asarray((np.abs(a) < np.finfo(a.dtype).smallest_normal) & (a != 0))
+
+
 def _divide_approximately(a: Array, b: Array) -> Array:
     # Documented: for 2^126 < |b| < 2^128 the reciprocal is flushed, so the quotient is 0 (or NaN).
     size = np.abs(b)
@@ -205,6 +209,7 @@ _CLASSES: dict[str, Callable[[Array], Array]] = {
     "infinite": np.isinf,
     "number": lambda a: ~np.isnan(a),
     "notanumber": np.isnan,
-    "normal": lambda a: np.isfinite(a) & (np.abs(a) >= np.finfo(a.dtype).smallest_normal),
-    "subnormal": lambda a: (np.abs(a) < np.finfo(a.dtype).smallest_normal) & (a != 0),
+    # Zeros are considered normal.
+    "normal": lambda a: np.isfinite(a) & ~_subnormal(a),
+    "subnormal": _subnormal,
 }

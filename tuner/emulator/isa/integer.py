@@ -50,11 +50,7 @@ def mad(found: Instruction, bind: Binder) -> Step:
         return multiply_with_carry(found, bind)
     only(found, {"lo", "hi", "wide", "sat"})
     kind, result, product = found.type, _result(found, bind), _product(found, bind)
-    plus: Callable[..., Array] = np.add
-    if _saturates(found, bind):
-        if not found.has("hi"):
-            raise bind.error("'.sat' of 'mad' needs '.hi'")
-        plus = _clamped(np.add)
+    plus = _plus(found, bind)
     return alu(found, bind, result, [kind, kind, result], lambda a, b, c: plus(product(a, b), c))
 
 
@@ -71,7 +67,7 @@ def mul24(found: Instruction, bind: Binder) -> Step:
 
     if found.root == "mul24":
         return alu(found, bind, kind, [kind, kind], product)
-    plus = _clamped(np.add) if _saturates(found, bind) else np.add
+    plus = _plus(found, bind)
     return alu(found, bind, kind, [kind] * 3, lambda a, b, c: plus(product(a, b), c))
 
 
@@ -137,6 +133,15 @@ def _saturates(found: Instruction, bind: Binder) -> bool:
     if found.has("sat") and found.type != "s32":
         raise bind.error(f"'.sat' of '{found.root}' is for s32 only")
     return found.has("sat")
+
+
+def _plus(found: Instruction, bind: Binder) -> Callable[..., Array]:
+    """What adds c to a product."""
+    if not _saturates(found, bind):
+        return np.add
+    if not found.has("hi"):
+        raise bind.error(f"'.sat' of '{found.root}' needs '.hi'")
+    return _clamped(np.add)
 
 
 def _clamped(compute: Callable[..., Array]) -> Callable[..., Array]:

@@ -118,7 +118,9 @@ def is_space(found: Instruction, bind: Binder) -> Step:
         raise bind.error("'isspacep' needs a state space")
 
     def inside(address: Array) -> Array:
-        return within(address, named)
+        there = within(address, named)
+        # On GPUs the window of kernel parameters is a part of global memory's.
+        return there | within(address, "param") if named == "global" else there
 
     return alu(found, bind, "pred", ["u64"], inside)
 
