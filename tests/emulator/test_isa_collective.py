@@ -11,7 +11,8 @@ import pytest
 
 from tests.emulator.bench import Bench
 from tests.emulator.cuda import ptx_of
-from tuner.emulator import emulate
+from tests.emulator.ptx_kernel import run
+from tuner.emulator import EmulationFault, FaultKind, emulate
 from tuner.emulator.isa.values import Array
 from tuner.emulator.ptx import PtxError
 
@@ -243,6 +244,7 @@ def test_redux_reduces_the_members(operation: str, kind: str) -> None:
         ("vote.ballot.b32 %r0, %p1;", ".sync"),
         ("match.some.sync.b32 %r0, %r1, -1;", ".some"),
         ("activemask.b32 %r0, %r1;", "1 operands, not 2"),
+        ("bar.warp.sync;", "1 operands, not 0"),
         ("redux.sync.and.u32 %r0, %r1, -1;", ".b32"),
         ("redux.sync.mul.u32 %r0, %r1, -1;", ".mul"),
     ],
@@ -251,6 +253,26 @@ def test_unknown_collective_is_an_error(statement: str, says: str) -> None:
     with pytest.raises(PtxError) as error:
         Bench(statement, 1)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "shfl.sync.idx.b32 %r2, %r0, 1, 31, %r3;",
+        "vote.sync.any.pred %p1, %p1, %r3;",
+        "match.any.sync.b32 %r2, %r0, 0xffffff7f;",
+        "redux.sync.add.u32 %r2, %r0, %r3;",
+        "bar.warp.sync %r3;",
+        "bar.warp.sync 0xffffff7f;",
+    ],
+)
+def test_a_thread_outside_its_member_mask_is_a_fault(statement: str) -> None:
+    """Undefined, says the manual of each of them."""
+    body = f"setp.eq.u32 %p1, %r0, 0; mov.u32 %r3, 0xffffff7f; {statement}"
+    run(body, threads=7)
+    with pytest.raises(EmulationFault, match=r"thread \(7,0,0\) .* member mask") as caught:
+        run(body, threads=32)
+    assert caught.value.kind is FaultKind.BARRIER
 
 
 DIVERGED = """

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.emulator.bench import Bench
+from tests.emulator.ptx_kernel import run
+from tuner.emulator import EmulationFault, FaultKind
 from tuner.emulator.isa.values import Array
 from tuner.emulator.ptx import PtxError
 
@@ -377,3 +379,26 @@ def test_unknown_ldmatrix_is_an_error(statement: str, says: str) -> None:
     with pytest.raises(PtxError) as error:
         Bench(f"ldmatrix.sync.aligned.{statement};", 1)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [s];",
+        "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%r2, %r3}, {%r4}, {%r5}, {%r2, %r3};",
+    ],
+)
+@pytest.mark.parametrize("how", ["left", "never were", "do not"])
+def test_a_warp_that_is_not_whole_is_a_fault(statement: str, how: str) -> None:
+    """Undefined if any thread of the warp has left or does not execute the instruction."""
+    body = "mov.u32 %r4, 0; mov.u32 %r5, 0; st.shared.u32 [s], %r4; setp.ge.u32 %p1, %r0, 40;"
+    body += {
+        "left": f"@%p1 exit; {statement}",
+        "never were": statement,
+        "do not": f"@!%p1 {statement}",
+    }[how]
+    threads = 40 if how == "never were" else 64
+    variables = ".shared .align 16 .b8 s[16];"
+    with pytest.raises(EmulationFault, match=r"thread \(32,0,0\) .* 24 threads") as caught:
+        run(body, threads=threads, variables=variables, checks=False)
+    assert caught.value.kind is FaultKind.BARRIER

@@ -77,7 +77,7 @@ def shfl(found: Instruction, bind: Binder) -> Step:
         lane = lane_ids(cohort.lanes)
         source, valid = _source_lane(mode, lane, read_b(cohort), read_c(cohort))
         taken = value[np.arange(cohort.lanes) - lane + source]
-        there = members(cohort, read_mask(cohort)) >> source.astype(np.uint32) & np.uint32(1)
+        there = members(cohort, found, read_mask(cohort)) >> source.astype(np.uint32) & np.uint32(1)
         target(cohort, np.where(there != 0, taken, value))
         if in_range is not None:
             in_range(cohort, valid)
@@ -107,7 +107,7 @@ def vote(found: Instruction, bind: Binder) -> Step:
     decide = _VOTES[mode]
 
     def step(cohort: Cohort) -> None:
-        voters = members(cohort, read_mask(cohort))
+        voters = members(cohort, found, read_mask(cohort))
         yes = to_lanes(ballot(cohort.broadcast(read(cohort))))
         target(cohort, decide(yes & voters, voters))
 
@@ -125,7 +125,7 @@ def match(found: Instruction, bind: Binder) -> Step:
 
     def step(cohort: Cohort) -> None:
         value = cohort.broadcast(read(cohort)).reshape(-1, WARP)
-        asked = members(cohort, read_mask(cohort))
+        asked = members(cohort, found, read_mask(cohort))
         same = ballot(value[:, :, None] == value[:, None, :]).ravel() & asked
         if mode == "any":
             target(cohort, same)
@@ -179,7 +179,7 @@ def redux(found: Instruction, bind: Binder) -> Step:
 
     def step(cohort: Cohort) -> None:
         value = cohort.broadcast(read(cohort)).reshape(-1, 1, WARP)
-        asked = members(cohort, read_mask(cohort)).reshape(-1, WARP, 1)
+        asked = members(cohort, found, read_mask(cohort)).reshape(-1, WARP, 1)
         picked = np.where(asked & bits != 0, value, neutral)
         target(cohort, reduce.reduce(picked, axis=2, dtype=dtype).ravel())
 

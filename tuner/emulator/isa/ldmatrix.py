@@ -10,7 +10,7 @@ import numpy as np
 from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import Step, instruction, only
 from tuner.emulator.isa.values import WARP, Array
-from tuner.emulator.isa.warp import elements, expect_operands, lane_ids
+from tuner.emulator.isa.warp import check_whole_warps, elements, expect_operands, lane_ids
 from tuner.emulator.ptx import Instruction
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def assemble(found: Instruction, bind: Binder) -> Step:
     transposed = found.has("trans")
 
     def step(cohort: Cohort) -> None:
+        check_whole_warps(cohort, found)
         mask = _addressing(cohort.lanes, matrices)
         if cohort.mask is not None:
             mask = mask & cohort.mask

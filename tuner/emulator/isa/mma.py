@@ -12,7 +12,7 @@ from tuner.emulator.isa.fragments import BLOCK_BITS, BLOCK_ROWS, ELEMENT_BITS, f
 from tuner.emulator.isa.registry import Step, instruction, only
 from tuner.emulator.isa.shape import MmaShape, mma_shape
 from tuner.emulator.isa.values import Array
-from tuner.emulator.isa.warp import elements, expect_operands
+from tuner.emulator.isa.warp import check_whole_warps, elements, expect_operands
 from tuner.emulator.ptx import Instruction
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def assemble(found: Instruction, bind: Binder) -> Step:
     packed = found.types[0] == "f16"
 
     def step(cohort: Cohort) -> None:
+        check_whole_warps(cohort, found)
         # Lanes that do not execute may hold anything: their overflows are nobody's concern.
         with np.errstate(all="ignore"):
             product = np.matmul(left.matrix(cohort), right.matrix(cohort))

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tuner.emulator.fault import EmulationFault, FaultKind
 from tuner.emulator.isa.binder import Binder, Target
 from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.ptx import Instruction, Operand, Pair, Vector
 
 if TYPE_CHECKING:
     from tuner.emulator.cohort import Cohort
+
+_EVERYONE = np.uint32(0xFFFFFFFF)
 
 
 @lru_cache(maxsize=16)
@@ -33,11 +36,47 @@ def to_lanes(words: Array) -> Array:
     return np.repeat(words, WARP)
 
 
-def members(cohort: Cohort, membermask: Array) -> Array:
-    """The threads of ``membermask`` that execute, as bits, uint32 [lanes]."""
+@lru_cache(maxsize=16)
+def _own_bits(lanes: int) -> Array:
+    """The bit of each lane in a member mask, uint32 [lanes]; not to be written."""
+    bits: Array = np.uint32(1) << lane_ids(lanes).astype(np.uint32)
+    bits.flags.writeable = False
+    return bits
+
+
+def members(cohort: Cohort, found: Instruction, membermask: Array) -> Array:
+    """The threads of ``membermask`` that execute, as bits, uint32 [lanes].
+
+    Raises EmulationFault for a thread that is not in its own mask: that is undefined.
+    """
+    if membermask.shape[0] > 1 or membermask[0] != _EVERYONE:
+        outside = membermask & _own_bits(cohort.lanes) == 0
+        if cohort.mask is not None:
+            outside &= cohort.mask
+        if outside.any():
+            lane = int(outside.argmax())
+            mask = int(cohort.broadcast(membermask)[lane])
+            what = f"is not in the member mask {mask:#010x} that it names"
+            raise EmulationFault(FaultKind.BARRIER, cohort, lane, found, what)
     if cohort.mask is None:
         return cohort.broadcast(membermask)
     return membermask & to_lanes(ballot(cohort.mask))
+
+
+def check_whole_warps(cohort: Cohort, found: Instruction) -> None:
+    """Raises EmulationFault where only a part of a warp's 32 threads executes: for the matrix
+    instructions that is undefined, even if the others have left."""
+    if cohort.mask is None:
+        return
+    threads = ballot(cohort.mask)
+    torn = (threads != 0) & (threads != _EVERYONE)
+    if torn.any():
+        executing = cohort.mask.reshape(-1, WARP)
+        warp = int(torn.argmax())
+        lane = warp * WARP + int(executing[warp].argmax())
+        missing = WARP - int(np.count_nonzero(executing[warp]))
+        what = f"executes it without {missing} threads of its warp: all 32 have to"
+        raise EmulationFault(FaultKind.BARRIER, cohort, lane, found, what)
 
 
 def destinations(found: Instruction, bind: Binder, type_name: str) -> tuple[Target, Target | None]:
