@@ -183,6 +183,8 @@ def test_a_lock_per_cta() -> None:
         "atom.local.add.u32 %r2, [%rd0], 1;",
         "atom.global.acquire.release.add.u32 %r2, [%rd0], 1;",
         "red.global.exch.b32 %r2, [%rd0], 1;",
+        "red.global.exch.b32 [%rd0], 1;",
+        "red.global.cas.b32 [%rd0], 1, 2;",
         "red.async.global.add.u32 [%rd0], 1;",
     ],
 )

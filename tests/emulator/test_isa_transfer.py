@@ -156,6 +156,7 @@ def test_conversions_and_what_lies_where() -> None:
         "fence.acq_rel;",
         "membar;",
         "nanosleep.u32 %r1, %r2;",
+        "bar.arrive 1;",
     ],
 )
 def test_unknown_forms_are_errors_that_name_the_line(body: str) -> None:

@@ -66,6 +66,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "exch": _exchange,
     "cas": _compare_and_swap,
 }
+_GIVES_OLD = ("exch", "cas")
 _ONE_BY_ONE = ("inc", "dec", "cas")
 
 
@@ -106,9 +107,11 @@ def assemble(found: Instruction, bind: Binder) -> Step:
     if len(named) != 1 or len(found.types) != 1 or found.type not in _TYPES[named[0]]:
         raise bind.error(f"the emulator does not know '{found.opcode}'")
     [name], kind = named, found.type
+    result = found.root == "atom"
+    if not result and name in _GIVES_OLD:
+        raise bind.error(f"'.{name}' is for the old value: 'red' has none")
     if found.has("noftz") != (kind in ("f16", "f16x2")):
         raise bind.error("'.noftz' goes with .f16 and .f16x2, and only with them")
-    result = found.root == "atom"
     expected = 1 + result + (2 if name == "cas" else 1)
     if len(found.operands) != expected:
         raise bind.error(f"'{found.opcode}' takes {expected} operands, not {len(found.operands)}")

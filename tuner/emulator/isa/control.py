@@ -88,6 +88,8 @@ def _barrier(found: Instruction, bind: Binder) -> Barrier:
     operands = list(found.operands)
     action = next((m for m in found.modifiers if m in ("sync", "arrive", "red")), "sync")
     aligned = found.root == "bar" or "aligned" in found.modifiers
+    if action == "arrive" and len(operands) < 2:
+        raise bind.error("a barrier that threads only arrive at needs their number")
     if action != "red":
         count = bind.source(operands[1], "u32") if len(operands) > 1 else None
         return Barrier(action, aligned, bind.source(operands[0], "u32"), count)
