@@ -57,7 +57,7 @@ class Counters:
         self._divergent[index] += warps
 
     def barrier(self, index: int, ctas: int) -> None:
-        """``ctas`` came to the barrier ``index``."""
+        """The barrier ``index`` opened for ``ctas``."""
         self._barriers[index] += ctas
 
     def shared(

@@ -219,9 +219,6 @@ class Machine:
 
     def _barrier(self, barrier: Barrier, pc: int, mask: Array) -> int | None:
         """The next instruction, or None when lanes wait."""
-        if self.cohort.counters is not None:
-            ctas = int(mask.reshape(len(self.cohort.ctas), -1).any(axis=1).sum())
-            self.cohort.counters.barrier(pc, ctas)
         found = self.program.instructions[pc]
         arrived = self._barriers.arrive(barrier, found, pc, mask)
         if not arrived.passes:
