@@ -17,10 +17,10 @@ from tuner.emulated_gemm import check_config
 
 SPACE = space_for("grouped_gemm")
 GPU = find_gpu("H200")
-BATCH = 8  # kernels that share a translation unit
-ROUTINGS = 3  # for each kernel
-MOST_TILE_ROWS = 512  # of all m-tiles together
-MOST_PRODUCTS = 1 << 25  # of a launch, tails multiplied too
+BATCH = 6  # kernels that share a translation unit
+ROUTINGS = 2  # for each kernel
+MOST_TILE_ROWS = 288  # of all m-tiles together
+MOST_PRODUCTS = 1 << 24  # of a launch, tails multiplied too
 
 
 @pytest.fixture(scope="module")

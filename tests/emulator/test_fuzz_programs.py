@@ -70,7 +70,7 @@ def test_straight_programs(program: tuple[Statement, ...], seed: int) -> None:
     compare(program, seed)
 
 
-@settings(FUZZ, max_examples=50)
+@settings(FUZZ, max_examples=40)
 @given(programs(straight=False), SEEDS)
 def test_programs_with_branches_and_loops(program: tuple[Statement, ...], seed: int) -> None:
     compare(program, seed)
