@@ -23,9 +23,9 @@ from tuner.emulator.program import assemble, choose_entry, lay_out
 from tuner.emulator.ptx import Entry, read_module
 
 MOST_THREADS = 1024
-# Polls of all waiting CTAs in a row, without any change of memory, that make a deadlock: a loop
-# that reads volatile memory a few times and goes on is none.
-PATIENCE = 1000
+# Polls of all waiting CTAs in a row, without any change of memory, that make a deadlock where they
+# count or compute something meanwhile: a loop that only reads volatile memory is none.
+PATIENCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,17 @@ def _run_all(machines: Iterable[Machine], memory: Memory) -> list[Machine]:
     done: list[Machine] = []
     for machine in machines:
         (done if machine.run() else waiting).append(machine)
-    idle = 0
+    idle = standing = 0
     while waiting:
         machine, changes = waiting.popleft(), memory.changes
         if machine.run(again=True):
             done.append(machine)
-            idle = 0
+            idle = standing = 0
             continue
         waiting.append(machine)
-        idle = 0 if memory.changes != changes else idle + 1
-        if idle > PATIENCE * len(waiting):
+        same = memory.changes == changes
+        idle = idle + 1 if same else 0
+        standing = standing + 1 if machine.stands() and same else 0
+        if standing > len(waiting) or idle > PATIENCE * len(waiting):
             raise machine.deadlock()
     return done

@@ -16,10 +16,13 @@ import numpy as np
 from tuner.emulator.barriers import Barriers
 from tuner.emulator.cohort import Cohort
 from tuner.emulator.fault import EmulationFault, FaultKind
-from tuner.emulator.isa.binder import Source
 from tuner.emulator.isa.control import Barrier, Branch, Leave, Switch
 from tuner.emulator.isa.values import WARP, Array
+from tuner.emulator.isa.warp import ballot, to_lanes
 from tuner.emulator.program import Program
+
+
+MOST_LOOKS = 64  # of lanes that poll, before other CTAs have their turn
 
 
 class State(IntEnum):
@@ -52,15 +55,18 @@ class Machine:
         self._state = np.where(cohort.alive, State.RUN, State.DONE).astype(np.uint8)
         self._barriers = Barriers(cohort)
         self._seen = -1  # memory.changes when the polling lanes last looked
+        self._before: list[Array] = []  # what stands() saw
 
     def run(self, *, again: bool = False) -> bool:
         """True when every thread has left; False when all that live wait for other CTAs.
 
-        Lanes that poll look again only after memory has changed, or once if ``again``. Raises
+        Lanes that poll look again only after memory has changed, or once if ``again``; after some
+        looks in vain the other CTAs have their turn, since only these may end the waiting. Raises
         EmulationFault for what the kernel does wrong.
         """
         if again:
             self._seen = -1
+        looks = 0
         while True:
             running = self._state == State.RUN
             if running.any():
@@ -68,8 +74,16 @@ class Machine:
                 self._advance(int(first), running & (self._pc == first), running)
             elif (self._state == State.DONE).all():
                 return True
-            elif not self._resume_polling():
+            elif looks == MOST_LOOKS or not self._resume_polling():
                 return False
+            else:
+                looks += 1
+
+    def stands(self) -> bool:
+        """Whether all is as it was at the last call: with the same memory it stays so for ever."""
+        before = self._before
+        self._before = [self._pc.copy(), self._state.copy(), *self.cohort.registers]
+        return bool(before) and all(map(np.array_equal, before, self._before))
 
     def _resume_polling(self) -> bool:
         """Lets lanes that poll look again if anything changed since they last did."""
@@ -257,11 +271,10 @@ class Machine:
         present = (self._state == State.GATHER) & (self._pc == pc)
         collective = self.program.collectives[pc]
         assert collective is not None
-        needed = cohort.alive.copy()
+        absent = to_lanes(ballot(cohort.alive & ~present))
         if collective.members is not None:
-            needed &= _members(collective.members, cohort, present)
-        missing = _any_by_warp(needed & ~present)
-        return np.asarray(present & ~np.repeat(missing, WARP))
+            absent = absent & collective.members(cohort)
+        return np.asarray(present & (absent == 0))
 
     def _step_over(self, pc: int, lanes: Array) -> None:
         """Executes the collective at ``pc`` for warps that have gathered."""
@@ -287,14 +300,6 @@ class Machine:
         found = self.program.instructions[int(self._pc[lane])]
         what = "polls memory that no other CTA will change any more"
         return EmulationFault(FaultKind.DEADLOCK, self.cohort, lane, found, what)
-
-
-def _members(members: Source, cohort: Cohort, present: Array) -> Array:
-    """Whom the member masks of the present threads name, [lanes]."""
-    named = np.where(present, cohort.broadcast(members(cohort)), np.uint32(0))
-    of_warp = np.bitwise_or.reduce(named.reshape(-1, WARP), axis=1)
-    bits = of_warp[:, None] >> np.arange(WARP, dtype=np.uint32) & np.uint32(1)
-    return np.asarray(bits.reshape(-1), np.bool_)
 
 
 def _any_by_warp(lanes: Array) -> Array:

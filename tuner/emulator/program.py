@@ -200,7 +200,12 @@ def _collective(found: Instruction, bind: Binder) -> Collective:
     last = found.operands[-1]
     if isinstance(last, Immediate) and last.bits in (-1, 0xFFFFFFFF):
         return Collective(None)
-    return Collective(bind.source(last, "u32"))
+    named = bind.source(last, "u32")
+    if found.predicate is None:
+        return Collective(named)
+    predicate, negated = bind.source(found.predicate, "pred"), found.negated
+    # Who does not execute waits for nobody: it may not even have a mask.
+    return Collective(lambda cohort: named(cohort) * (predicate(cohort) != negated))
 
 
 def _ends(entry: Entry, controls: list[Control | None]) -> tuple[int, ...]:
