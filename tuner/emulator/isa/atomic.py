@@ -1,4 +1,4 @@
-"""Atomic: read, change and write back in one go (PTX ISA 9.7.13.5, 9.7.13.6)."""
+"""Atomic: read, change and write back in one go."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "exch": _exchange,
     "cas": _compare_and_swap,
 }
-_GIVES_OLD = ("exch", "cas")
+_NEED_OLD = ("exch", "cas", "acquire", "acq_rel")
 _ONE_BY_ONE = ("inc", "dec", "cas")
 
 
@@ -83,7 +83,7 @@ def _on_bits(operation: _Operation, named: str) -> _Operation:
 
 
 def _flushing(operation: _Operation) -> _Operation:
-    """``add.f32`` on global memory: subnormal inputs and results are zeros (9.7.13.5)."""
+    """``add.f32`` on global memory: subnormal inputs and results are zeros."""
 
     def combine(*values: Array) -> Array:
         return _flushed(operation(*map(_flushed, values)))
@@ -96,9 +96,9 @@ def _flushed(value: Array) -> Array:
     return np.where(small, np.copysign(np.float32(0), value), value)
 
 
-@instruction("atom", "red", section="9.7.13.5, 9.7.13.6")
+@instruction("atom", "red", section="Parallel Synchronization and Communication")
 def assemble(found: Instruction, bind: Binder) -> Step:
-    """``atom`` gives the old value, ``red`` nothing (9.7.13.5, 9.7.13.6).
+    """``atom`` gives the old value, ``red`` nothing.
 
     Lanes that meet at one address go in the order of their numbers: any order would be right.
     """
@@ -108,8 +108,9 @@ def assemble(found: Instruction, bind: Binder) -> Step:
         raise bind.error(f"the emulator does not know '{found.opcode}'")
     [name], kind = named, found.type
     result = found.root == "atom"
-    if not result and name in _GIVES_OLD:
-        raise bind.error(f"'.{name}' is for the old value: 'red' has none")
+    missed = [m for m in found.modifiers if m in _NEED_OLD]
+    if missed and not result:
+        raise bind.error(f"'.{missed[0]}' counts on the old value: 'red' has none")
     if found.has("noftz") != (kind in ("f16", "f16x2")):
         raise bind.error("'.noftz' goes with .f16 and .f16x2, and only with them")
     expected = 1 + result + (2 if name == "cas" else 1)
