@@ -17,7 +17,8 @@ from tuner.emulator.ptx import PtxError
 WARPS = 3
 
 # Where element i of a lane's A fragment lies, (row, k), and of its B fragment, k (its column is
-# the group); ``g`` is lane / 4 and ``t`` lane % 4. From the figures of the PTX ISA, 9.7.14.5.
+# the group); ``g`` is lane / 4 and ``t`` lane % 4. From the PTX ISA,
+# "Matrix Fragments" for each shape.
 Place = Callable[[int, int, int], tuple[int, int]]
 PLACES: dict[str, tuple[Place, Callable[[int, int], int]]] = {
     "m16n8k8 16": (

@@ -26,9 +26,9 @@ Compute = Callable[..., Array]
 _COARSE_NAN = np.array([0x7FFFFFFF_00000000], np.uint64).view(np.float64)
 
 
-@instruction("rcp", section="9.7.3.13, 9.7.3.14")
+@instruction("rcp", section="Floating Point")
 def rcp(found: Instruction, bind: Binder) -> Step:
-    """d = 1 / a. PTX ISA 9.7.3.13-14."""
+    """d = 1 / a."""
     if found.type == "f64" and found.has("approx"):
         return _coarse(found, bind, lambda a: 1.0 / a)
     mode = _mode(found, bind)
@@ -39,9 +39,9 @@ def rcp(found: Instruction, bind: Binder) -> Step:
     return floating(found, bind, 1, lambda a: narrow(1.0 / a.astype(np.float64), "f32", mode))
 
 
-@instruction("sqrt", section="9.7.3.15")
+@instruction("sqrt", section="Floating Point")
 def sqrt(found: Instruction, bind: Binder) -> Step:
-    """d = the square root of a. PTX ISA 9.7.3.15."""
+    """d = the square root of a."""
     mode = _mode(found, bind)
     if found.type == "f64":
         if found.has("approx"):
@@ -51,9 +51,9 @@ def sqrt(found: Instruction, bind: Binder) -> Step:
     return floating(found, bind, 1, lambda a: narrow(np.sqrt(a.astype(np.float64)), "f32", mode))
 
 
-@instruction("rsqrt", section="9.7.3.16, 9.7.3.17")
+@instruction("rsqrt", section="Floating Point")
 def rsqrt(found: Instruction, bind: Binder) -> Step:
-    """d = 1 / the square root of a. PTX ISA 9.7.3.16-17."""
+    """d = 1 / the square root of a."""
     if found.type == "f64" and found.has("ftz"):
         return _coarse(found, bind, _reciprocal_root)
     only(found, {"approx", "ftz"} if found.type == "f32" else {"approx"})
@@ -64,18 +64,18 @@ def rsqrt(found: Instruction, bind: Binder) -> Step:
     return _approximate(found, bind, _reciprocal_root)
 
 
-@instruction("sin", "cos", "lg2", section="9.7.3.18, 9.7.3.19, 9.7.3.20")
+@instruction("sin", "cos", "lg2", section="Floating Point")
 def transcendental(found: Instruction, bind: Binder) -> Step:
-    """d = sin a, cos a (radians) or the binary logarithm of a. PTX ISA 9.7.3.18-20."""
+    """d = sin a, cos a (radians) or the binary logarithm of a."""
     only(found, {"approx", "ftz"})
     check_type(found, bind, ("f32",))
     _needs_approx(found, bind)
     return _approximate(found, bind, {"sin": np.sin, "cos": np.cos, "lg2": np.log2}[found.root])
 
 
-@instruction("ex2", "tanh", section="9.7.3.21, 9.7.3.22, 9.7.4.9, 9.7.4.10")
+@instruction("ex2", "tanh", section="Floating Point, Half Precision Floating Point")
 def exponential(found: Instruction, bind: Binder) -> Step:
-    """d = 2^a or tanh a, for f32 and halves. PTX ISA 9.7.3.21-22, 9.7.4.9-10."""
+    """d = 2^a or tanh a, for f32 and halves."""
     kind = check_type(found, bind, ("f32", "f16", "f16x2", "bf16", "bf16x2"))
     ftz = found.root == "ex2" and not kind.startswith("f16")
     only(found, {"approx", "ftz"} if ftz else {"approx"})

@@ -1,4 +1,4 @@
-"""Async copy: from global to shared memory while the thread goes on (PTX ISA 9.7.9.25)."""
+"""Async copy: from global to shared memory while the thread goes on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _HINTS = ("L2::64B", "L2::128B", "L2::256B")
 _SIZES = {"ca": (4, 8, 16), "cg": (16,)}
 
 
-@instruction("cp", section="9.7.9.25.3")
+@instruction("cp", section="Data Movement and Conversion")
 def assemble(found: Instruction, bind: Binder) -> Step:
-    """``cp.async`` and what commits it and waits for it (9.7.9.25.3)."""
+    """``cp.async`` and what commits it and waits for it."""
     if found.has("commit_group"):
         return _commit(found, bind)
     if found.has("wait_group") or found.has("wait_all"):

@@ -18,9 +18,9 @@ _REVERSED = np.packbits(np.unpackbits(_BYTES, axis=1, bitorder="little"), axis=1
 _COUNTS = np.unpackbits(_BYTES, axis=1).sum(axis=1, dtype=np.uint32)
 
 
-@instruction("popc", section="9.7.1.14")
+@instruction("popc", section="Integer Arithmetic")
 def popc(found: Instruction, bind: Binder) -> Step:
-    """d = how many bits are set, in u32. PTX ISA 9.7.1.14."""
+    """d = how many bits are set, in u32."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
     size = DTYPES[kind].itemsize
@@ -33,18 +33,18 @@ def popc(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "u32", [kind], count)
 
 
-@instruction("clz", section="9.7.1.15")
+@instruction("clz", section="Integer Arithmetic")
 def clz(found: Instruction, bind: Binder) -> Step:
-    """d = the zeros above the highest set bit, in u32. PTX ISA 9.7.1.15."""
+    """d = the zeros above the highest set bit, in u32."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
     width = np.uint32(8 * DTYPES[kind].itemsize)
     return alu(found, bind, "u32", [kind], lambda a: width - bit_length(a))
 
 
-@instruction("bfind", section="9.7.1.16")
+@instruction("bfind", section="Integer Arithmetic")
 def bfind(found: Instruction, bind: Binder) -> Step:
-    """d = the highest bit that differs from the sign, or the shift to it. PTX ISA 9.7.1.16."""
+    """d = the highest bit that differs from the sign, or the shift to it."""
     only(found, {"shiftamt"})
     kind = check_type(found, bind, ("u32", "u64", "s32", "s64"))
     dtype, amount = DTYPES[kind], found.has("shiftamt")
@@ -60,9 +60,9 @@ def bfind(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "u32", [kind], find)
 
 
-@instruction("brev", section="9.7.1.18")
+@instruction("brev", section="Integer Arithmetic")
 def brev(found: Instruction, bind: Binder) -> Step:
-    """d = a with its bits in reverse. PTX ISA 9.7.1.18."""
+    """d = a with its bits in reverse."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
 
@@ -74,9 +74,9 @@ def brev(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind], reverse)
 
 
-@instruction("bfe", section="9.7.1.19")
+@instruction("bfe", section="Integer Arithmetic")
 def bfe(found: Instruction, bind: Binder) -> Step:
-    """d = c bits of a from bit b on, extended by their sign for s32, s64. PTX ISA 9.7.1.19."""
+    """d = c bits of a from bit b on, extended by their sign for s32, s64."""
     only(found, ())
     kind = check_type(found, bind, ("u32", "u64", "s32", "s64"))
     dtype = DTYPES[kind]
@@ -95,9 +95,9 @@ def bfe(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind, "u32", "u32"], extract)
 
 
-@instruction("bfi", section="9.7.1.20")
+@instruction("bfi", section="Integer Arithmetic")
 def bfi(found: Instruction, bind: Binder) -> Step:
-    """d = b with d bits of a put at bit c. PTX ISA 9.7.1.20."""
+    """d = b with d bits of a put at bit c."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
     dtype = DTYPES[kind]
@@ -111,9 +111,9 @@ def bfi(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind, kind, "u32", "u32"], insert)
 
 
-@instruction("szext", section="9.7.1.21")
+@instruction("szext", section="Integer Arithmetic")
 def szext(found: Instruction, bind: Binder) -> Step:
-    """d = the lower b bits of a, extended by their sign or by zeros. PTX ISA 9.7.1.21."""
+    """d = the lower b bits of a, extended by their sign or by zeros."""
     only(found, {"clamp", "wrap"})
     kind = check_type(found, bind, ("u32", "s32"))
     wraps, dtype = _wraps(found, bind), DTYPES[kind]
@@ -127,9 +127,9 @@ def szext(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind, "u32"], extend)
 
 
-@instruction("bmsk", section="9.7.1.22")
+@instruction("bmsk", section="Integer Arithmetic")
 def bmsk(found: Instruction, bind: Binder) -> Step:
-    """d = b ones from bit a on. PTX ISA 9.7.1.22."""
+    """d = b ones from bit a on."""
     only(found, {"clamp", "wrap"})
     check_type(found, bind, ("b32",))
     wraps = _wraps(found, bind)

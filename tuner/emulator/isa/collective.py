@@ -58,9 +58,9 @@ def _source_lane(mode: str, lane: Array, b: Array, c: Array) -> tuple[Array, Arr
     return np.where(valid, source, lane), valid
 
 
-@instruction("shfl", section="9.7.9.6", collective=True)
+@instruction("shfl", section="Data Movement and Conversion", collective=True)
 def shfl(found: Instruction, bind: Binder) -> Step:
-    """``shfl.sync``: d = a of another lane of the warp (9.7.9.6).
+    """``shfl.sync``: d = a of another lane of the warp.
 
     The manual leaves the value of a lane that does not execute open; here a lane that asks for one
     keeps its own.
@@ -93,9 +93,9 @@ _VOTES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-@instruction("vote", section="9.7.13.9", collective=True)
+@instruction("vote", section="Parallel Synchronization and Communication", collective=True)
 def vote(found: Instruction, bind: Binder) -> Step:
-    """``vote.sync``: a predicate over the members, or their bits (9.7.13.9)."""
+    """``vote.sync``: a predicate over the members, or their bits."""
     mode = _choice(found, bind, ("all", "any", "uni", "ballot"))
     expect_operands(found, bind, 3)
     result = "b32" if mode == "ballot" else "pred"
@@ -114,9 +114,9 @@ def vote(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("match", section="9.7.13.10", collective=True)
+@instruction("match", section="Parallel Synchronization and Communication", collective=True)
 def match(found: Instruction, bind: Binder) -> Step:
-    """``match.sync``: the members that hold the same value as this lane (9.7.13.10)."""
+    """``match.sync``: the members that hold the same value as this lane."""
     mode = _choice(found, bind, ("any", "all"))
     expect_operands(found, bind, 3)
     target, all_equal = destinations(found, bind, "b32")
@@ -138,9 +138,9 @@ def match(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("activemask", section="9.7.13.11")
+@instruction("activemask", section="Parallel Synchronization and Communication")
 def activemask(found: Instruction, bind: Binder) -> Step:
-    """``activemask.b32``: the threads of the warp that execute together now (9.7.13.11)."""
+    """``activemask.b32``: the threads of the warp that execute together now."""
     only(found, ())
     expect_operands(found, bind, 1)
     target = bind.target(found.operands[0], "b32")
@@ -162,9 +162,9 @@ def _neutral(operation: str, dtype: np.dtype[Any]) -> int:
     return {"min": limits.max, "max": limits.min, "and": limits.max}.get(operation, 0)
 
 
-@instruction("redux", section="9.7.13.12", collective=True)
+@instruction("redux", section="Parallel Synchronization and Communication", collective=True)
 def redux(found: Instruction, bind: Binder) -> Step:
-    """``redux.sync``: one value from all members (9.7.13.12); sums wrap at 32 bits."""
+    """``redux.sync``: one value from all members; sums wrap at 32 bits."""
     operation = _choice(found, bind, tuple(_REDUCTIONS))
     expect_operands(found, bind, 3)
     allowed = ("b32",) if operation in ("and", "or", "xor") else ("u32", "s32")

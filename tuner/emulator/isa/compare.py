@@ -40,9 +40,9 @@ TYPES = (*(f"{kind}{bits}" for kind in "bus" for bits in (16, 32, 64)), *FLOATS)
 SELECTED = (*(f"{kind}{bits}" for kind in "bus" for bits in (16, 32, 64)), "f32", "f64")
 
 
-@instruction("setp", section="9.7.6.2, 9.7.7.2")
+@instruction("setp", section="Comparison and Selection, Half Precision Comparison")
 def setp(found: Instruction, bind: Binder) -> Step:
-    """p|q = a compared with b and its opposite, joined with c. PTX ISA 9.7.6.2, 9.7.7.2.
+    """p|q = a compared with b and its opposite, joined with c.
 
     For pairs of halves p is the lower one's result and q the upper one's.
     """
@@ -65,9 +65,9 @@ def setp(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("set", section="9.7.6.1, 9.7.7.1")
+@instruction("set", section="Comparison and Selection, Half Precision Comparison")
 def set_value(found: Instruction, bind: Binder) -> Step:
-    """d = all ones or 1.0 where the comparison holds, else 0. PTX ISA 9.7.6.1, 9.7.7.1."""
+    """d = all ones or 1.0 where the comparison holds, else 0."""
     if len(found.types) != 2 or found.types[1] not in TYPES:
         raise bind.error(f"'{found.opcode}' needs the types of its result and of its sources")
     result, kind = found.types
@@ -86,9 +86,9 @@ def set_value(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("selp", section="9.7.6.3")
+@instruction("selp", section="Comparison and Selection")
 def selp(found: Instruction, bind: Binder) -> Step:
-    """d = a where the predicate c holds, else b. PTX ISA 9.7.6.3."""
+    """d = a where the predicate c holds, else b."""
     only(found, ())
     kind = check_type(found, bind, SELECTED)
 
@@ -98,9 +98,9 @@ def selp(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind, kind, "pred"], select)
 
 
-@instruction("slct", section="9.7.6.4")
+@instruction("slct", section="Comparison and Selection")
 def slct(found: Instruction, bind: Binder) -> Step:
-    """d = a where c >= 0, else b (for NaN too). PTX ISA 9.7.6.4."""
+    """d = a where c >= 0, else b (for NaN too)."""
     only(found, {"ftz"})
     types = found.types
     if len(types) != 2 or types[0] not in SELECTED or types[1] not in ("s32", "f32"):

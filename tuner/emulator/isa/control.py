@@ -15,7 +15,7 @@ CONTROL = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
 
 @dataclass(frozen=True)
 class Branch:
-    """``bra``: to ``target`` where the predicate holds; None for always (PTX ISA 9.7.12.3)."""
+    """``bra``: to ``target`` where the predicate holds; None for always (Control Flow)."""
 
     target: int
     predicate: Source | None
@@ -24,7 +24,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Switch:
-    """``brx.idx``: to the target that the index names (PTX ISA 9.7.12.4)."""
+    """``brx.idx``: to the target that the index names (Control Flow)."""
 
     targets: tuple[int, ...]
     index: Source
@@ -32,7 +32,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Leave:
-    """``ret`` of a kernel, ``exit``, ``trap`` (PTX ISA 9.7.12.6, 9.7.12.7, 9.7.19.4)."""
+    """``ret`` of a kernel and ``exit`` (Control Flow), ``trap`` (Miscellaneous)."""
 
     predicate: Source | None
     negated: bool
@@ -41,7 +41,7 @@ class Leave:
 
 @dataclass(frozen=True)
 class Barrier:
-    """``bar`` and ``barrier`` (PTX ISA 9.7.13.1).
+    """``bar`` and ``barrier`` (Parallel Synchronization and Communication).
 
     ``action`` is sync, arrive or red; ``count`` None means every thread of the CTA. ``reduce``
     is popc, and, or.
@@ -107,7 +107,7 @@ def _barrier(found: Instruction, bind: Binder) -> Barrier:
 
 
 def barrier_count(value: int, found: Instruction) -> None:
-    """Checks how many threads a barrier waits for: whole warps (9.7.13.1)."""
+    """Checks how many threads a barrier waits for: whole warps."""
     if value == 0 or value % WARP:
         raise PtxError(found.line, f"a barrier of {value} threads: give a multiple of {WARP}")
 

@@ -1,4 +1,4 @@
-"""Convert: ``cvt`` between every two types (PTX ISA 9.7.9.21), and ``cvt.pack``."""
+"""Convert: ``cvt`` between every two types, and ``cvt.pack``."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ WHOLE: dict[str, Convert] = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "
 PACKABLE = ("f16x2", "bf16x2")
 
 
-@instruction("cvt", section="9.7.9.21, 9.7.9.22")
+@instruction("cvt", section="Data Movement and Conversion")
 def cvt(found: Instruction, bind: Binder) -> Step:
-    """d = a in another type, or two f32 packed, a above b. PTX ISA 9.7.9.21."""
+    """d = a in another type, or two f32 packed, a above b."""
     if found.has("pack"):
         return _pack_integers(found, bind)
     only(found, {*MODES, *WHOLE, "rna", "ftz", "sat", "relu"})
@@ -87,7 +87,8 @@ def _integers(found: Instruction, result: str) -> Convert:
 def _float_to_integer(found: Instruction, bind: Binder) -> Convert:
     """Out of range is clamped, with or without ``.sat``; NaN gives 0, or for 64 bits 2^63.
 
-    The manual: 0 unless the source is f64 or the result s64 or u64; else only the highest bit.
+    The manual since 8.8: 0 unless the source is f64 or the result s64 or u64; else only the
+    highest bit.
     """
     result, kind = found.types
     round_it = WHOLE[_rounding(found, bind, tuple(WHOLE))]
@@ -203,7 +204,7 @@ def _to_tf32(found: Instruction, bind: Binder) -> Step:
 
 
 def _pack_integers(found: Instruction, bind: Binder) -> Step:
-    """d = c moved up (or nothing), then a and b clamped below it. PTX ISA 9.7.9.22."""
+    """d = c moved up (or nothing), then a and b clamped below it."""
     only(found, {"pack", "sat"})
     types, size = found.types, len(found.operands)
     halves = types in (("u16", "s32"), ("s16", "s32")) and size == 3

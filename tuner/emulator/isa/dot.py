@@ -11,16 +11,16 @@ from tuner.emulator.isa.values import DTYPES, Array
 from tuner.emulator.ptx import Instruction
 
 
-@instruction("dp4a", section="9.7.1.23")
+@instruction("dp4a", section="Integer Arithmetic")
 def dp4a(found: Instruction, bind: Binder) -> Step:
-    """d = c + the products of four bytes of a and b. PTX ISA 9.7.1.23."""
+    """d = c + the products of four bytes of a and b."""
     only(found, ())
     return _dot(found, bind, 8, slice(0, 4))
 
 
-@instruction("dp2a", section="9.7.1.24")
+@instruction("dp2a", section="Integer Arithmetic")
 def dp2a(found: Instruction, bind: Binder) -> Step:
-    """d = c + the products of a's halves and two bytes of b. PTX ISA 9.7.1.24."""
+    """d = c + the products of a's halves and two bytes of b."""
     only(found, {"lo", "hi"})
     if found.has("lo") == found.has("hi"):
         raise bind.error("'dp2a' needs one of .lo and .hi")

@@ -1,7 +1,7 @@
 """Extended: sums and products of several words, linked by the carry flag of each thread.
 
-PTX ISA 9.7.2: CC.CF is one bit a thread; ``.cc`` writes it, ``addc``, ``subc`` and ``madc`` read
-it. After a subtraction it holds the borrow.
+CC.CF is one bit a thread; ``.cc`` writes it, ``addc``, ``subc`` and ``madc`` read it. After a
+subtraction it holds the borrow.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 TYPES = ("u32", "s32", "u64", "s64", "b32", "b64")
 
 
-@instruction("addc", section="9.7.2.2")
+@instruction("addc", section="Extended-Precision Integer Arithmetic")
 def add_with_carry(found: Instruction, bind: Binder) -> Step:
-    """d = a + b (+ carry for ``addc``); ``.cc`` keeps the carry. PTX ISA 9.7.2.1-2."""
+    """d = a + b (+ carry for ``addc``); ``.cc`` keeps the carry."""
     only(found, {"cc"})
 
     def compute(carry: Array, a: Array, b: Array) -> tuple[Array, Array]:
@@ -35,9 +35,9 @@ def add_with_carry(found: Instruction, bind: Binder) -> Step:
     return _linked(found, bind, 2, found.root == "addc", compute)
 
 
-@instruction("subc", section="9.7.2.4")
+@instruction("subc", section="Extended-Precision Integer Arithmetic")
 def subtract_with_borrow(found: Instruction, bind: Binder) -> Step:
-    """d = a - b (- borrow for ``subc``); ``.cc`` keeps the borrow. PTX ISA 9.7.2.3-4."""
+    """d = a - b (- borrow for ``subc``); ``.cc`` keeps the borrow."""
     only(found, {"cc"})
 
     def compute(borrow: Array, a: Array, b: Array) -> tuple[Array, Array]:
@@ -47,9 +47,9 @@ def subtract_with_borrow(found: Instruction, bind: Binder) -> Step:
     return _linked(found, bind, 2, found.root == "subc", compute)
 
 
-@instruction("madc", section="9.7.2.6")
+@instruction("madc", section="Extended-Precision Integer Arithmetic")
 def multiply_with_carry(found: Instruction, bind: Binder) -> Step:
-    """d = a half of a * b + c (+ carry for ``madc``). PTX ISA 9.7.2.5-6."""
+    """d = a half of a * b + c (+ carry for ``madc``)."""
     only(found, {"cc", "lo", "hi"})
     if found.has("lo") == found.has("hi"):
         raise bind.error(f"'{found.root}' needs one of .lo and .hi")

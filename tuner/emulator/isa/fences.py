@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _LEVELS = ("cta", "gl", "sys")
 
 
-@instruction("membar", section="9.7.13.4")
+@instruction("membar", section="Parallel Synchronization and Communication")
 def membar(found: Instruction, bind: Binder) -> Step:
-    """``membar.cta``, ``.gl`` and ``.sys`` (9.7.13.4)."""
+    """``membar.cta``, ``.gl`` and ``.sys``."""
     only(found, _LEVELS)
     expect_operands(found, bind, 0)
     if len(found.modifiers) != 1:
@@ -26,10 +26,10 @@ def membar(found: Instruction, bind: Binder) -> Step:
     return _fence(reaches_other_ctas=not found.has("cta"))
 
 
-@instruction("fence", section="9.7.13.4")
+@instruction("fence", section="Parallel Synchronization and Communication")
 def fence(found: Instruction, bind: Binder) -> Step:
     """``fence.sc`` and ``fence.acq_rel``: all that is emulated is in sequential order already, so
-    that they are the same (9.7.13.4).
+    that they are the same.
     """
     only(found, ("sc", "acq_rel", *SCOPES))
     expect_operands(found, bind, 0)
@@ -43,9 +43,9 @@ def _fence(*, reaches_other_ctas: bool) -> Step:
     return lambda cohort: None
 
 
-@instruction("nanosleep", section="9.7.19.3")
+@instruction("nanosleep", section="Miscellaneous")
 def nanosleep(found: Instruction, bind: Binder) -> Step:
-    """``nanosleep``: gives way to others (9.7.19.3)."""
+    """``nanosleep``: gives way to others."""
     only(found, ())
     expect_operands(found, bind, 1)
     bind.source(found.operands[0], "u32")

@@ -33,7 +33,7 @@ Compute = Callable[..., Array]
 @typed("sub", types=FLOATS)
 @typed("mul", types=FLOATS)
 def add_sub_mul(found: Instruction, bind: Binder) -> Step:
-    """d = a + b, a - b or a * b; ``.rn`` unless another mode is named. PTX ISA 9.7.3.3-5."""
+    """d = a + b, a - b or a * b; ``.rn`` unless another mode is named."""
     only(found, {*MODES, *_f32_only(found, "ftz", "sat")})
     mode = rounding_mode(found, bind, MODES) or "rn"
     return floating(found, bind, 2, _ARITHMETIC[found.root](found.type, mode))
@@ -42,7 +42,7 @@ def add_sub_mul(found: Instruction, bind: Binder) -> Step:
 @typed("fma", types=FLOATS)
 @typed("mad", types=FLOATS)
 def fma(found: Instruction, bind: Binder) -> Step:
-    """d = a * b + c, rounded once; ``mad`` is the same. PTX ISA 9.7.3.6-7."""
+    """d = a * b + c, rounded once; ``mad`` is the same."""
     only(found, {*MODES, *_f32_only(found, "ftz", "sat")})
     mode = rounding_mode(found, bind, MODES)
     if mode is None:
@@ -54,7 +54,7 @@ def fma(found: Instruction, bind: Binder) -> Step:
 
 @typed("div", types=FLOATS)
 def div(found: Instruction, bind: Binder) -> Step:
-    """d = a / b; ``.approx`` and ``.full`` are rounded correctly too. PTX ISA 9.7.3.8."""
+    """d = a / b; ``.approx`` and ``.full`` are rounded correctly too."""
     only(found, {*MODES, *_f32_only(found, "ftz", "approx", "full")})
     mode = rounding_mode(found, bind, (*MODES, "approx", "full"))
     if mode is None:
@@ -74,7 +74,7 @@ def div(found: Instruction, bind: Binder) -> Step:
 @typed("abs", types=FLOATS)
 @typed("neg", types=FLOATS)
 def abs_neg(found: Instruction, bind: Binder) -> Step:
-    """d = |a| or -a: a change of the sign bit, NaNs too. PTX ISA 9.7.3.9-10."""
+    """d = |a| or -a: a change of the sign bit, NaNs too."""
     only(found, _f32_only(found, "ftz"))
     compute = np.abs if found.root == "abs" else np.negative
     before = flush if found.has("ftz") else _same
@@ -84,15 +84,15 @@ def abs_neg(found: Instruction, bind: Binder) -> Step:
 @typed("min", types=FLOATS)
 @typed("max", types=FLOATS)
 def min_max(found: Instruction, bind: Binder) -> Step:
-    """d = the smaller or greater; NaN loses unless ``.NaN``; -0 < +0. PTX ISA 9.7.3.11-12."""
+    """d = the smaller or greater; NaN loses unless ``.NaN``; -0 < +0."""
     only(found, _f32_only(found, "ftz", "NaN"))
     least, wins = found.root == "min", found.has("NaN")
     return floating(found, bind, 2, lambda a, b: extreme(a, b, least, wins))
 
 
-@instruction("testp", section="9.7.3.1")
+@instruction("testp", section="Floating Point")
 def testp(found: Instruction, bind: Binder) -> Step:
-    """p = whether a number is of a class. PTX ISA 9.7.3.1."""
+    """p = whether a number is of a class."""
     only(found, _CLASSES)
     kind = check_type(found, bind, FLOATS)
     asked = [m for m in found.modifiers if m in _CLASSES]
@@ -101,9 +101,9 @@ def testp(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "pred", [kind], _CLASSES[asked[0]])
 
 
-@instruction("copysign", section="9.7.3.2")
+@instruction("copysign", section="Floating Point")
 def copysign(found: Instruction, bind: Binder) -> Step:
-    """d = b with the sign of a. PTX ISA 9.7.3.2."""
+    """d = b with the sign of a."""
     only(found, ())
     kind = check_type(found, bind, FLOATS)
     return alu(found, bind, kind, [kind] * 2, lambda a, b: np.copysign(b, a))

@@ -1,9 +1,10 @@
 """Fragments: the registers of a warp as the matrices they hold, for every warp at once.
 
 All shapes of ``mma.sync`` are built from one block: 8 rows of 128 bits, a 32-bit register of each
-lane, lane T holding word T%4 of row T/4 (PTX ISA, figures of 9.7.14.5). A register array [lanes] is
-therefore [warps, 8 rows, elements] without moving a byte. An A fragment numbers its blocks down the
-rows first, then along k; B is such a block per 128 bits of k, its rows being the columns of B.
+lane, lane T holding word T%4 of row T/4 (the manual's "Matrix Fragments for mma"). A register array
+[lanes] is therefore [warps, 8 rows, elements] without moving a byte. An A fragment numbers its
+blocks down the rows first, then along k; B is such a block per 128 bits of k, its rows being the
+columns of B.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _EXPONENT = {"f16": np.uint16(0x7C00), "bf16": np.uint16(0x7F80)}
 @typed("mul", types=HALVES)
 @typed("fma", types=HALVES)
 def arithmetic(found: Instruction, bind: Binder) -> Step:
-    """d = a + b, a - b, a * b or a * b + c, to the nearest. PTX ISA 9.7.4.1-4."""
+    """d = a + b, a - b, a * b or a * b + c, to the nearest."""
     f16 = element(found).startswith("f16")
     allowed = {"rn", *(("ftz", "sat") if f16 else ()), *(("relu",) if found.root == "fma" else ())}
     only(found, allowed)
@@ -57,7 +57,7 @@ def arithmetic(found: Instruction, bind: Binder) -> Step:
 @typed("abs", types=HALVES)
 @typed("neg", types=HALVES)
 def abs_neg(found: Instruction, bind: Binder) -> Step:
-    """d = |a| or -a: a change of the sign bit, NaNs too. PTX ISA 9.7.4.5-6."""
+    """d = |a| or -a: a change of the sign bit, NaNs too."""
     kind = element(found)
     only(found, {"ftz"} if kind == "f16" else ())
     ftz, clears = found.has("ftz"), found.root == "abs"
@@ -73,7 +73,7 @@ def abs_neg(found: Instruction, bind: Binder) -> Step:
 @typed("min", types=HALVES)
 @typed("max", types=HALVES)
 def min_max(found: Instruction, bind: Binder) -> Step:
-    """d = the smaller or greater; NaN loses unless ``.NaN``; -0 < +0. PTX ISA 9.7.4.7-8."""
+    """d = the smaller or greater; NaN loses unless ``.NaN``; -0 < +0."""
     kind = element(found)
     only(found, {"NaN", "ftz"} if kind == "f16" else {"NaN"})
     least, wins, ftz = found.root == "min", found.has("NaN"), found.has("ftz")

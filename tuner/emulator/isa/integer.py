@@ -21,7 +21,7 @@ INTEGERS = UNSIGNED + SIGNED
 
 @typed("add", types=INTEGERS)
 def add(found: Instruction, bind: Binder) -> Step:
-    """d = a + b; ``.sat`` for s32; ``.cc`` keeps the carry. PTX ISA 9.7.1.1, 9.7.2.1."""
+    """d = a + b; ``.sat`` for s32; ``.cc`` keeps the carry."""
     if found.has("cc"):
         return add_with_carry(found, bind)
     return _sum(found, bind, np.add)
@@ -29,7 +29,7 @@ def add(found: Instruction, bind: Binder) -> Step:
 
 @typed("sub", types=INTEGERS)
 def sub(found: Instruction, bind: Binder) -> Step:
-    """d = a - b; ``.sat`` for s32; ``.cc`` keeps the borrow. PTX ISA 9.7.1.2, 9.7.2.3."""
+    """d = a - b; ``.sat`` for s32; ``.cc`` keeps the borrow."""
     if found.has("cc"):
         return subtract_with_borrow(found, bind)
     return _sum(found, bind, np.subtract)
@@ -37,7 +37,7 @@ def sub(found: Instruction, bind: Binder) -> Step:
 
 @typed("mul", types=INTEGERS)
 def mul(found: Instruction, bind: Binder) -> Step:
-    """d = a half of a * b, or (``.wide``) all of it. PTX ISA 9.7.1.3."""
+    """d = a half of a * b, or (``.wide``) all of it."""
     only(found, {"lo", "hi", "wide"})
     kind = found.type
     return alu(found, bind, _result(found, bind), [kind, kind], _product(found, bind))
@@ -45,7 +45,7 @@ def mul(found: Instruction, bind: Binder) -> Step:
 
 @typed("mad", types=INTEGERS)
 def mad(found: Instruction, bind: Binder) -> Step:
-    """d = a half of a * b (or all of it) + c; ``.hi.sat`` for s32. PTX ISA 9.7.1.4, 9.7.2.5."""
+    """d = a half of a * b (or all of it) + c; ``.hi.sat`` for s32."""
     if found.has("cc"):
         return multiply_with_carry(found, bind)
     only(found, {"lo", "hi", "wide", "sat"})
@@ -54,9 +54,9 @@ def mad(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, result, [kind, kind, result], lambda a, b, c: plus(product(a, b), c))
 
 
-@instruction("mul24", "mad24", section="9.7.1.5, 9.7.1.6")
+@instruction("mul24", "mad24", section="Integer Arithmetic")
 def mul24(found: Instruction, bind: Binder) -> Step:
-    """d = bits 0..31 or 16..47 of the product of 24-bit factors (+ c). PTX ISA 9.7.1.5-6."""
+    """d = bits 0..31 or 16..47 of the product of 24-bit factors (+ c)."""
     only(found, {"lo", "hi", "sat"})
     kind = check_type(found, bind, ("u32", "s32"))
     down = 16 if _half(found, bind) == "hi" else 0
@@ -71,9 +71,9 @@ def mul24(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, kind, [kind] * 3, lambda a, b, c: plus(product(a, b), c))
 
 
-@instruction("sad", section="9.7.1.7")
+@instruction("sad", section="Integer Arithmetic")
 def sad(found: Instruction, bind: Binder) -> Step:
-    """d = c + |a - b|. PTX ISA 9.7.1.7."""
+    """d = c + |a - b|."""
     only(found, ())
     kind = check_type(found, bind, INTEGERS)
     return alu(
@@ -83,7 +83,7 @@ def sad(found: Instruction, bind: Binder) -> Step:
 
 @typed("div", types=INTEGERS)
 def div(found: Instruction, bind: Binder) -> Step:
-    """d = a / b, cut off towards zero. PTX ISA 9.7.1.8.
+    """d = a / b, cut off towards zero.
 
     Division by zero is unspecified: it gives all ones here, as GPUs do for 32 bits.
     """
@@ -91,9 +91,9 @@ def div(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, found.type, [found.type] * 2, _quotient)
 
 
-@instruction("rem", section="9.7.1.9")
+@instruction("rem", section="Integer Arithmetic")
 def rem(found: Instruction, bind: Binder) -> Step:
-    """d = a % b with the sign of a. PTX ISA 9.7.1.9. By zero (unspecified) it is a."""
+    """d = a % b with the sign of a. By zero (unspecified) it is a."""
     only(found, ())
     kind = check_type(found, bind, INTEGERS)
 
@@ -107,7 +107,7 @@ def rem(found: Instruction, bind: Binder) -> Step:
 @typed("abs", types=SIGNED)
 @typed("neg", types=SIGNED)
 def abs_neg(found: Instruction, bind: Binder) -> Step:
-    """d = |a| or -a; the lowest number is its own negative. PTX ISA 9.7.1.10-11."""
+    """d = |a| or -a; the lowest number is its own negative."""
     only(found, ())
     compute = np.absolute if found.root == "abs" else np.negative
     return alu(found, bind, found.type, [found.type], compute)
@@ -116,7 +116,7 @@ def abs_neg(found: Instruction, bind: Binder) -> Step:
 @typed("min", types=INTEGERS)
 @typed("max", types=INTEGERS)
 def min_max(found: Instruction, bind: Binder) -> Step:
-    """d = the smaller or greater of two. PTX ISA 9.7.1.12-13."""
+    """d = the smaller or greater of two."""
     only(found, ())
     compute = np.minimum if found.root == "min" else np.maximum
     return alu(found, bind, found.type, [found.type] * 2, compute)

@@ -33,9 +33,9 @@ def _transposed(rows: Array) -> Array:
     return np.ascontiguousarray(halves).view(np.uint32)
 
 
-@instruction("ldmatrix", section="9.7.14.5.15", collective=True)
+@instruction("ldmatrix", section="Warp Level Matrix Multiply-Accumulate", collective=True)
 def assemble(found: Instruction, bind: Binder) -> Step:
-    """``ldmatrix.sync.aligned.m8n8``: lane T gets word T%4 of row T/4 of each matrix (9.7.14.5.15).
+    """``ldmatrix.sync.aligned.m8n8``: lane T gets word T%4 of row T/4 of each matrix.
 
     Lane 8i+r gives the address of row r of matrix i. ``.trans`` hands out columns instead of rows.
     """

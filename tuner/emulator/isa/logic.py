@@ -18,33 +18,33 @@ Compute = Callable[..., Array]
 _BINARY: dict[str, Compute] = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
-@instruction("and", "or", "xor", section="9.7.8.1, 9.7.8.2, 9.7.8.3")
+@instruction("and", "or", "xor", section="Logic and Shift")
 def binary(found: Instruction, bind: Binder) -> Step:
-    """d = a and, or, xor b, bit by bit. PTX ISA 9.7.8.1-3."""
+    """d = a and, or, xor b, bit by bit."""
     only(found, ())
     kind = check_type(found, bind, ("pred", *WORDS))
     return alu(found, bind, kind, [kind, kind], _BINARY[found.root])
 
 
-@instruction("not", section="9.7.8.4")
+@instruction("not", section="Logic and Shift")
 def invert(found: Instruction, bind: Binder) -> Step:
-    """d = a with every bit turned. PTX ISA 9.7.8.4."""
+    """d = a with every bit turned."""
     only(found, ())
     kind = check_type(found, bind, ("pred", *WORDS))
     return alu(found, bind, kind, [kind], np.invert)
 
 
-@instruction("cnot", section="9.7.8.5")
+@instruction("cnot", section="Logic and Shift")
 def cnot(found: Instruction, bind: Binder) -> Step:
-    """d = 1 where a is 0, else 0. PTX ISA 9.7.8.5."""
+    """d = 1 where a is 0, else 0."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
     return alu(found, bind, kind, [kind], lambda a: (a == 0).astype(a.dtype))
 
 
-@instruction("lop3", section="9.7.8.6")
+@instruction("lop3", section="Logic and Shift")
 def lop3(found: Instruction, bind: Binder) -> Step:
-    """d = any function of three bits, given by its table. PTX ISA 9.7.8.6."""
+    """d = any function of three bits, given by its table."""
     only(found, ())
     check_type(found, bind, ("b32",))
     if len(found.operands) != 5 or not isinstance(found.operands[4], Immediate):
@@ -60,9 +60,9 @@ def lop3(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "b32", ["b32"] * 4, compute)
 
 
-@instruction("shf", section="9.7.8.7")
+@instruction("shf", section="Logic and Shift")
 def shf(found: Instruction, bind: Binder) -> Step:
-    """d = 32 bits of b:a after a shift to the left or right. PTX ISA 9.7.8.7."""
+    """d = 32 bits of b:a after a shift to the left or right."""
     only(found, {"l", "r", "clamp", "wrap"})
     check_type(found, bind, ("b32",))
     left, wraps = found.has("l"), found.has("wrap")
@@ -79,17 +79,17 @@ def shf(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "b32", ["b32", "b32", "u32"], compute)
 
 
-@instruction("shl", section="9.7.8.8")
+@instruction("shl", section="Logic and Shift")
 def shl(found: Instruction, bind: Binder) -> Step:
-    """d = a shifted to the left, zeros coming in; 0 from the width on. PTX ISA 9.7.8.8."""
+    """d = a shifted to the left, zeros coming in; 0 from the width on."""
     only(found, ())
     kind = check_type(found, bind, WORDS)
     return _shift(found, bind, kind, np.left_shift)
 
 
-@instruction("shr", section="9.7.8.9")
+@instruction("shr", section="Logic and Shift")
 def shr(found: Instruction, bind: Binder) -> Step:
-    """d = a shifted to the right, its sign (s) or zeros coming in. PTX ISA 9.7.8.9."""
+    """d = a shifted to the right, its sign (s) or zeros coming in."""
     only(found, ())
     kind = check_type(found, bind, (*WORDS, "u16", "u32", "u64", "s16", "s32", "s64"))
     return _shift(found, bind, kind, np.right_shift)

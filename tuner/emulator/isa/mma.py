@@ -101,9 +101,9 @@ def _parts(product: Array, *, packed: bool) -> list[Array]:
     return [row[:, :, parity::2] for row in rows for parity in (0, 1)]
 
 
-@instruction("mma", section="9.7.14.5.14", collective=True)
+@instruction("mma", section="Warp Level Matrix Multiply-Accumulate", collective=True)
 def assemble(found: Instruction, bind: Binder) -> Step:
-    """``mma.sync``: D = A B + C for every warp (9.7.14.5.14).
+    """``mma.sync``: D = A B + C for every warp.
 
     Products are exact, their sum is taken in float32, an f16 accumulator is rounded once an
     instruction; the hardware's order of summation is not documented.

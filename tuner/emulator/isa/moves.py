@@ -20,9 +20,9 @@ WORDS = ("b16", "b32", "b64")
 MOVED = ("pred", *(f"{kind}{bits}" for kind in "bus" for bits in (16, 32, 64)), "f32", "f64")
 
 
-@instruction("mov", section="9.7.9.3, 9.7.9.4")
+@instruction("mov", section="Data Movement and Conversion")
 def mov(found: Instruction, bind: Binder) -> Step:
-    """d = a; a vector on one side is the parts of the other's word. PTX ISA 9.7.9.3-4.
+    """d = a; a vector on one side is the parts of the other's word.
 
     ``a`` may be a register, a special register, a constant or a variable, whose address in its own
     state space it is.

@@ -23,9 +23,9 @@ _MODES = {
 _NIBBLES = np.arange(4, dtype=np.uint32) * np.uint32(4)
 
 
-@instruction("prmt", section="9.7.9.6")
+@instruction("prmt", section="Data Movement and Conversion")
 def prmt(found: Instruction, bind: Binder) -> Step:
-    """d = four of the eight bytes of b:a, or of their signs. PTX ISA 9.7.9.6."""
+    """d = four of the eight bytes of b:a, or of their signs."""
     only(found, _MODES)
     check_type(found, bind, ("b32",))
     named = [m for m in found.modifiers if m in _MODES]

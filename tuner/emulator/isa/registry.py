@@ -36,7 +36,7 @@ _ROOTS: dict[str, Semantics] = {}
 def instruction(
     *roots: str, section: str, collective: bool = False
 ) -> Callable[[Assembler], Assembler]:
-    """Registers an assembler for ``roots``; ``section`` is that of the PTX ISA manual."""
+    """Registers an assembler for ``roots``; ``section`` is a chapter's title (see the package)."""
 
     def register(assemble: Assembler) -> Assembler:
         for root in roots:

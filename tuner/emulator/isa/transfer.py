@@ -1,4 +1,4 @@
-"""Transfer: loads, stores and conversions of addresses (PTX ISA 9.7.9)."""
+"""Transfer: loads, stores and conversions of addresses."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _shape(found: Instruction, bind: Binder, values: int) -> tuple[str, int]:
     return named, width
 
 
-@instruction("ld", "ldu", section="9.7.9.8, 9.7.9.9, 9.7.9.10")
+@instruction("ld", "ldu", section="Data Movement and Conversion")
 def load(found: Instruction, bind: Binder) -> Step:
-    """``ld``, ``ld.global.nc`` and ``ldu`` (9.7.9.8 to 9.7.9.10)."""
+    """``ld``, ``ld.global.nc`` and ``ldu``."""
     only(found, (*_COMMON, *_LOADS))
     expect_operands(found, bind, 2)
     registers = elements(found.operands[0])
@@ -71,9 +71,9 @@ def load(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("st", section="9.7.9.11")
+@instruction("st", section="Data Movement and Conversion")
 def store(found: Instruction, bind: Binder) -> Step:
-    """``st`` (9.7.9.11)."""
+    """``st``."""
     only(found, (*_COMMON, *_STORES))
     expect_operands(found, bind, 2)
     operands = elements(found.operands[1])
@@ -100,18 +100,18 @@ def store(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("prefetch", "prefetchu", section="9.7.9.14")
+@instruction("prefetch", "prefetchu", section="Data Movement and Conversion")
 def prefetch(found: Instruction, bind: Binder) -> Step:
-    """``prefetch`` and ``prefetchu``: a hint, which no address makes a fault (9.7.9.14)."""
+    """``prefetch`` and ``prefetchu``: a hint, which no address makes a fault."""
     only(found, ("global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal"))
     expect_operands(found, bind, 1)
     bind.address(found.operands[0])
     return lambda cohort: None
 
 
-@instruction("isspacep", section="9.7.9.18")
+@instruction("isspacep", section="Data Movement and Conversion")
 def is_space(found: Instruction, bind: Binder) -> Step:
-    """``isspacep.space p, a``: whether a generic address lies in the space's window (9.7.9.18)."""
+    """``isspacep.space p, a``: whether a generic address lies in the space's window."""
     only(found, SPACES)
     named = space(found, bind)
     if named == "generic":
@@ -125,9 +125,9 @@ def is_space(found: Instruction, bind: Binder) -> Step:
     return alu(found, bind, "pred", ["u64"], inside)
 
 
-@instruction("cvta", section="9.7.9.20")
+@instruction("cvta", section="Data Movement and Conversion")
 def convert_address(found: Instruction, bind: Binder) -> Step:
-    """``cvta``: an address of a space as a generic one, ``cvta.to`` the other way (9.7.9.20)."""
+    """``cvta``: an address of a space as a generic one, ``cvta.to`` the other way."""
     only(found, ("to", *SPACES))
     named = space(found, bind)
     if named == "generic" or found.type != "u64":

@@ -8,18 +8,15 @@ from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import Assembler, Step, instruction
 from tuner.emulator.ptx import Instruction
 
-# Where the PTX ISA manual (8.7) describes a root: one section for each family of types.
+_INTEGER, _EXTENDED = "Integer Arithmetic", "Extended-Precision Integer Arithmetic"
+_FLOAT, _HALF = "Floating Point", "Half Precision Floating Point"
+# Where the manual describes a root: one chapter for each family of types.
 SECTIONS = {
-    "add": "9.7.1.1, 9.7.2.1, 9.7.3.3, 9.7.4.1",
-    "sub": "9.7.1.2, 9.7.2.3, 9.7.3.4, 9.7.4.2",
-    "mul": "9.7.1.3, 9.7.3.5, 9.7.4.3",
-    "mad": "9.7.1.4, 9.7.2.5, 9.7.3.7",
-    "fma": "9.7.3.6, 9.7.4.4",
-    "div": "9.7.1.8, 9.7.3.8",
-    "abs": "9.7.1.10, 9.7.3.9, 9.7.4.6",
-    "neg": "9.7.1.11, 9.7.3.10, 9.7.4.5",
-    "min": "9.7.1.12, 9.7.3.11, 9.7.4.7",
-    "max": "9.7.1.13, 9.7.3.12, 9.7.4.8",
+    **dict.fromkeys(("mul", "abs", "neg", "min", "max"), f"{_INTEGER}, {_FLOAT}, {_HALF}"),
+    **dict.fromkeys(("add", "sub"), f"{_INTEGER}, {_EXTENDED}, {_FLOAT}, {_HALF}"),
+    "mad": f"{_INTEGER}, {_EXTENDED}, {_FLOAT}",
+    "fma": f"{_FLOAT}, {_HALF}",
+    "div": f"{_INTEGER}, {_FLOAT}",
 }
 
 _ASSEMBLERS: dict[str, dict[str, Assembler]] = {}

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from tuner.emulator.cohort import Cohort
 
 
-@instruction("bar", "barrier", section="9.7.13.2", collective=True)
+@instruction(
+    "bar", "barrier", section="Parallel Synchronization and Communication", collective=True
+)
 def warp_sync(found: Instruction, bind: Binder) -> Step:
     """``bar.warp.sync mask``: what its threads did before is seen by all of them afterwards."""
     only(found, {"warp", "sync"})
