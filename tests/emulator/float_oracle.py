@@ -26,7 +26,7 @@ def from_float(value: float) -> int:
 
 
 def float_operations() -> Iterator[Operation]:
-    """PTX ISA 9.7.3: f32 without .ftz, in every rounding."""
+    """f32 without .ftz, in every rounding."""
     for mode in ("rn", "rz", "rm", "rp"):
         for name, arity, compute in (
             ("add", 2, _sum),

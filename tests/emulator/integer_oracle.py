@@ -51,7 +51,7 @@ def integer_operations() -> list[Operation]:
 
 
 def _integer(width: int, kind: str) -> Iterator[Operation]:
-    """PTX ISA 9.7.1, 9.7.6 and 9.7.8: what 16, 32 and 64 bits have in common."""
+    """Arithmetic, comparison, logic and shifts: what 16, 32 and 64 bits have in common."""
     two, three = kind * 3, kind * 4
 
     def logic(name: str, compute: Callable[[int, int], int]) -> Operation:
@@ -135,7 +135,7 @@ def _quotient(a: int, b: int) -> int:
 
 
 def _bits(width: int, kind: str) -> Iterator[Operation]:
-    """PTX ISA 9.7.1.14 to 9.7.1.22: counting and fields of bits."""
+    """Counting and fields of bits."""
 
     def one(text: str, target: str, compute: Callable[[int], int]) -> Operation:
         return Operation(f"{text} {{0}}, {{1}};", target + kind, compute)
@@ -250,7 +250,7 @@ def _permute(a: int, b: int, selector: int) -> int:
 
 
 def _carries() -> Iterator[Operation]:
-    """PTX ISA 9.7.2: sums and differences of 64 bits in two halves, of which the upper is kept."""
+    """Sums and differences of 64 bits in two halves, of which the upper is kept."""
     halves = "mov.b64 {{%t0, %t1}}, {1}; mov.b64 {{%t2, %t3}}, {2};"
     for first, then, sign in (("add.cc", "addc", 1), ("sub.cc", "subc", -1)):
         yield Operation(
@@ -261,7 +261,7 @@ def _carries() -> Iterator[Operation]:
 
 
 def _conversions() -> Iterator[Operation]:
-    """PTX ISA 9.7.9.21: between integers, with sign and saturation; packing and unpacking."""
+    """``cvt`` between integers, with sign and saturation; packing and unpacking."""
     kinds = {16: "h", 32: "r", 64: "d"}
     for (to, from_), (x, y) in product(product(kinds, repeat=2), product("su", repeat=2)):
         limits = (-(1 << to - 1), (1 << to - 1) - 1) if x == "s" else (0, (1 << to) - 1)

@@ -1,4 +1,4 @@
-"""Barriers: the sixteen barriers of every CTA of a cohort (PTX ISA 9.7.13.1)."""
+"""Barriers: the sixteen barriers of every CTA of a cohort (PTX ISA, "bar, barrier")."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Barriers:
         cohort.execute(mask, writes)
 
     def _brought(self, lanes: Array) -> Array:
-        """Threads that ``lanes`` count for, [CTAs]: an arriving warp counts as whole (9.7.13.1), so
+        """Threads that ``lanes`` count for, [CTAs]: an arriving warp counts as whole, so
         that the first one that lives also brings those that are no more."""
         alive = self._cohort.alive.reshape(-1, WARP)
         weight = alive.astype(np.int64)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Order(Enum):
-    """What an access promises to other CTAs (PTX ISA 8.3 and 8.4, memory consistency model).
+    """What an access promises to other CTAs (PTX ISA, "Memory Consistency Model").
 
     ``RELAXED`` stands for volatile too. An access whose scope is the CTA is ``LOCAL``: other CTAs
     may count on it no more than on a weak one, threads of its own CTA may.

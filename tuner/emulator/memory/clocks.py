@@ -2,7 +2,7 @@
 
 A CTA's time grows with its fences. What happened up to a fence goes with every strong write that
 follows it to whoever reads that place strongly, and counts for the reader from its next fence on
-(PTX ISA 8.9, release and acquire patterns). Clocks are those of whole CTAs: within one, barriers
+(PTX ISA, "Release and Acquire Patterns"). Clocks are those of whole CTAs: within one, barriers
 are what orders the threads.
 """
 

@@ -30,7 +30,7 @@ class _Copy:
 
 
 class Copies:
-    """Data lands when its thread waits: the latest moment that the PTX ISA allows (9.7.9.25)."""
+    """Data lands when its thread waits: the latest moment that the PTX ISA allows."""
 
     def __init__(self, cohort: Cohort, shared: SharedMemory) -> None:
         self._shared = shared

@@ -1,4 +1,4 @@
-"""Windows: where the state spaces lie in the generic address space (PTX ISA 5.1, 6.4.1)."""
+"""Windows: where state spaces lie among generic addresses (PTX ISA, "Generic Addressing")."""
 
 from __future__ import annotations
 
