@@ -8,6 +8,7 @@ import pytest
 from tests.emulator.cuda import ptx_of
 from tests.emulator.ptx_kernel import run
 from tuner.emulator import EmulationFault, FaultKind, Unwritten, emulate
+from tuner.emulator.memory import shared_races
 
 SHARED = ".shared .align 16 .b8 s[1024];"
 # %r3: this thread's word, %r4: the next thread's, modulo 64 threads
@@ -42,6 +43,9 @@ def races(body: str, threads: int = 64, **options: object) -> str | None:
         PUT + "ld.shared.u32 %r5, [%r3];" + PUT,
         # reads of one place by all, and its writer behind a barrier
         ZERO + "ld.shared.u32 %r5, [s];" + SYNC + FIRST,
+        # a strong load and a weak one of what nobody writes, in either order
+        ZERO + "ld.volatile.shared.u32 %r5, [s];" + READ,
+        ZERO + READ + "ld.volatile.shared.u32 %r5, [s];",
         # all write the same at once
         "st.shared.u32 [s], 7;" + SYNC + "ld.shared.u32 %r5, [s];",
         # bytes side by side
@@ -83,6 +87,8 @@ def test_silent(body: str) -> None:
         (ZERO + FIRST + "red.shared.add.u32 [s], 1;", "wrote"),
         (ZERO + "ld.shared.u32 %r5, [s]; red.shared.add.u32 [s], 1;", "read"),
         (ZERO + "red.shared.add.u32 [s], 1; @%p3 st.shared.u32 [s], 1;", "updated"),
+        (ZERO + "ld.volatile.shared.u32 %r5, [s];" + FIRST, "and others read"),
+        (ZERO + "@%p3 st.volatile.shared.u32 [s], 1;" + READ, "(40,0,0) of CTA (0,0,0) updated"),
         # a warp's barrier orders no other warp
         (f"{PUT} {WARP} @%p3 ld.shared.u32 %r5, [s];", "thread (0,0,0)"),
         (f"{PUT} {WARP} @%p3 st.shared.u32 [s], 1;", "thread (0,0,0)"),
@@ -129,3 +135,43 @@ def test_a_tree_of_sums_needs_its_barrier() -> None:
     with pytest.raises(EmulationFault) as raised:
         emulate(broken, (5, 1, 1), (256, 1, 1), 0, [numbers, Unwritten(out)])
     assert raised.value.kind is FaultKind.SHARED_RACE
+
+
+ROUNDS = """
+extern "C" __global__ void rounds(int* out, int times, int torn) {
+  __shared__ int table[64], other[64];
+  int t = threadIdx.x, sum = 0;
+  table[t] = t;
+  __BARRIER__();
+  #pragma unroll 1
+  for (int i = 0; i < times; ++i) {
+    if (i % 5 == 0) sum += table[t ^ 1];   // written before the loop
+    if (i == torn) { other[t] = t; sum += other[t ^ 1]; }
+    __BARRIER__();
+  }
+  out[blockIdx.x * 64 + t] = sum;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("barrier", "name"), [("__syncthreads", "_EPOCHS"), ("__syncwarp", "_WARP_EPOCHS")]
+)
+def test_epochs_that_come_round_again(
+    barrier: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_races, name, 7)
+    ptx = ptx_of(ROUNDS.replace("__BARRIER__", barrier))
+    out = np.zeros((2, 64), np.int32)
+    emulate(ptx, (2, 1, 1), (64, 1, 1), 0, [Unwritten(out), np.int32(40), np.int32(-1)])
+    assert out.tolist() == [[8 * (t ^ 1) for t in range(64)]] * 2
+    for torn in (6, 7, 38):
+        with pytest.raises(EmulationFault) as raised:
+            emulate(ptx, (2, 1, 1), (64, 1, 1), 0, [out, np.int32(40), np.int32(torn)])
+        assert raised.value.kind is FaultKind.SHARED_RACE
+
+
+def test_more_barriers_of_a_warp_than_a_key_can_count() -> None:
+    ptx = ptx_of(ROUNDS.replace("__BARRIER__", "__syncwarp"))
+    out = np.zeros((1, 64), np.int32)
+    emulate(ptx, (1, 1, 1), (64, 1, 1), 0, [Unwritten(out), np.int32(4101), np.int32(-1)])
+    assert out[0].tolist() == [821 * (t ^ 1) for t in range(64)]

@@ -21,7 +21,6 @@ from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.isa.warp import ballot, to_lanes
 from tuner.emulator.program import Program
 
-
 MOST_LOOKS = 64  # of lanes that poll, before other CTAs have their turn
 
 

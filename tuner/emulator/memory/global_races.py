@@ -39,7 +39,8 @@ _CTA = np.uint64(40)
 _CTAS = np.uint64((1 << 22) - 1)
 _TIME = np.uint64(LINE_BITS)
 _TIMES = np.uint64((1 << 21) - 1)
-_DID = {"write": "writes", "read": "reads", "atomic": "updates"}
+# The maps: plain accesses, strong ones that write, strong loads.
+_DID = {"write": "writes", "read": "reads", "atomic": "updates", "strong": "reads"}
 
 
 class GlobalRaces:
@@ -69,7 +70,7 @@ class GlobalRaces:
         """Raises EmulationFault for what another CTA reads or writes too."""
         trails, place = self._place(access, buffer)
         key = self._key(access)
-        for name in ("write", "read", "atomic"):
+        for name in _DID:
             self._check(access, buffer, place, key, name)
         self._start(trails, "write", buffer)
         trails.put("write", place, key)
@@ -88,10 +89,11 @@ class GlobalRaces:
         if writes:
             self._check(access, buffer, place, key, "write")
             self._check(access, buffer, place, key, "read")
-        for name in ("atomic", "clock"):
+        kind = "atomic" if writes else "strong"
+        for name in (kind, "clock"):
             if name not in trails.maps:
                 trails.add(name, 0)
-        trails.put("atomic", place, key)
+        trails.put(kind, place, key)
         if writes and not reads and "write" in trails.maps:
             trails.put("write", place, np.zeros_like(key))
         cta = (key[:, 0] >> _CTA).astype(np.int64) - 1

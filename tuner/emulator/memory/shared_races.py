@@ -8,8 +8,8 @@ shared memory is not seen.
 A key says who accessed a place last:
 
     63        never written, or an asynchronous copy is under way
-    62 .. 44  barriers that the CTA had passed, plus one
-    43 .. 32  barriers that the warp had passed
+    62 .. 44  barriers that the CTA had passed, from 1 on and round again; 0: in an earlier round
+    43 .. 32  barriers that the warp had passed, likewise; 4095: in an earlier round
     31, 30    several warps did, several threads of the warp did
     28 .. 19  warp and lane
     18 .. 0   PTX line
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 _NEVER = np.uint64((1 << 64) - 1)
 _UNREADABLE = np.uint64(1 << 63)
-_EPOCHS = (1 << 19) - 1
+_EPOCHS = (1 << 19) - 1  # in a round
 _SAME_EPOCH = np.uint64(1 << 44)  # keys of one epoch differ by less
 _SAME_WARP_EPOCH = np.uint64(1 << 32)
 _WARP_EPOCHS = (1 << 12) - 1
+_EARLIER_WARP_EPOCH = np.uint64(_WARP_EPOCHS << 32)
+_EPOCH_BITS = np.uint64(((1 << 19) - 1) << 44)
 _WARPS = np.uint64(1 << 31)
 _LANES = np.uint64(1 << 30)
 _OTHER_WARP = np.uint64(1 << 31 | 31 << 24)
@@ -53,6 +55,7 @@ class SharedRaces:
         lane = np.arange(cohort.lanes) % WARP
         self._who = ((cohort.thread // WARP) << 24 | lane << LINE_BITS).astype(np.uint64)
         self._epochs: tuple[bytes, bytes] | None = None
+        self._rounds = self._round()
         self._base = self._who
         self._flying = 0  # copies under way, in lanes
 
@@ -67,7 +70,7 @@ class SharedRaces:
         """After a store: ``differs()`` [n] tells whose bytes another lane has overwritten."""
         place, key = self._trails.place(offset, access.size), self._key(access)
         self._check_writable(access, place, key)
-        self._check(access, place, key, "atomic")
+        self._check_strong(access, place, key)
         self._trails.put("write", place, key)
         kept = self._trails.get("write", place)
         lost = kept != key
@@ -85,9 +88,10 @@ class SharedRaces:
             self._check_readable(access, place, key)
         if writes:
             self._check_writable(access, place, key)
-        if "atomic" not in self._trails.maps:
-            self._trails.add("atomic", int(_NEVER))
-        self._note("atomic", place, key)
+        name = "atomic" if writes else "strong"
+        if name not in self._trails.maps:
+            self._trails.add(name, int(_NEVER))
+        self._note(name, place, key)
         if writes and not reads:
             # No longer never written; who stored it is on the other map.
             self._trails.put("write", place, np.zeros_like(key))
@@ -96,7 +100,7 @@ class SharedRaces:
         """An asynchronous copy writes there from now on until it lands."""
         place, key = self._trails.place(offset, access.size), self._key(access)
         self._check_writable(access, place, key)
-        self._check(access, place, key, "atomic")
+        self._check_strong(access, place, key)
         flying = key | _UNREADABLE
         self._trails.put("write", place, flying)
         kept = self._trails.get("write", place)
@@ -118,13 +122,31 @@ class SharedRaces:
         epochs = cohort.epoch.tobytes(), cohort.warp_epoch.tobytes()
         if epochs != self._epochs:
             self._epochs = epochs
-            epoch = cohort.epoch.astype(np.uint64) + np.uint64(1) & np.uint64(_EPOCHS)
-            within = cohort.warp_epoch.astype(np.uint64) & np.uint64(_WARP_EPOCHS)
+            self._age()
+            epoch = (cohort.epoch % _EPOCHS).astype(np.uint64) + np.uint64(1)
+            within = (cohort.warp_epoch % _WARP_EPOCHS).astype(np.uint64)
             self._base = np.repeat(epoch << np.uint64(44), cohort.width)
             self._base |= np.repeat(within << np.uint64(32), WARP) | self._who
         line = np.uint64(min(access.found.line, LAST_LINE))
         key: Array = (access.pick(self._base) | line)[:, None]
         return key
+
+    def _round(self) -> tuple[Array, Array]:
+        return self._cohort.epoch // _EPOCHS, self._cohort.warp_epoch // _WARP_EPOCHS
+
+    def _age(self) -> None:
+        """What happened in an earlier round of a counter must not look as if it were of now."""
+        before, self._rounds = self._rounds, self._round()
+        ctas, warps = (now != then for now, then in zip(self._rounds, before, strict=True))
+        if not ctas.any() and not warps.any():
+            return
+        by_cta = warps.reshape(len(ctas), -1)
+        for keys in self._trails.maps.values():
+            there = keys.reshape(len(ctas), -1)  # a view
+            warp = np.minimum(there >> np.uint64(24) & np.uint64(31), by_cta.shape[1] - 1)
+            aged = np.take_along_axis(by_cta, warp.astype(np.int64), axis=1) & (there != _NEVER)
+            there[aged] |= _EARLIER_WARP_EPOCH
+            there[ctas[:, None] & (there != _NEVER)] &= ~_EPOCH_BITS
 
     def _check_readable(self, access: Access, place: Place, key: Array) -> None:
         written = self._trails.get("write", place)
@@ -158,6 +180,10 @@ class SharedRaces:
             if bad.any():
                 row, column = np.argwhere(bad)[0]
                 raise self._race(access, int(row), written[row, column], "write")
+
+    def _check_strong(self, access: Access, place: Place, key: Array) -> None:
+        self._check(access, place, key, "atomic")
+        self._check(access, place, key, "strong")
 
     def _check(self, access: Access, place: Place, key: Array, name: str) -> None:
         """Raises EmulationFault for a race with what the map says."""
@@ -201,7 +227,7 @@ class SharedRaces:
         key, cohort = int(other), self._cohort
         lane = access.lane(row)
         thread = (key >> 24 & 31) * WARP + (key >> LINE_BITS & 31)
-        did = {"write": "wrote", "read": "read", "atomic": "updated"}[name]
+        did = {"write": "wrote", "atomic": "updated"}.get(name, "read")
         who = cohort.name_of(int(cohort.slot[lane]) * cohort.width + thread)
         if key & int(_WARPS | _LANES):
             who += " and others"
