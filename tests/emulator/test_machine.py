@@ -357,30 +357,6 @@ def test_a_trap_is_a_fault_of_the_first_thread_there() -> None:
         emulate(ptx_of(source), (1, 1, 1), (64, 1, 1), 0, [np.int32(31)])
 
 
-def test_bad_launches() -> None:
-    ptx = ptx_of(ENDLESS)
-    out = np.zeros(4, np.int32)
-    one = (1, 1, 1)
-    for grid, block, args, message in (
-        (one, one, [out], "endless takes 2 arguments, not 1"),
-        (one, one, [out, 1.5], "argument 1 .*give an array"),
-        (one, one, [out, np.int64(1)], "argument 1 .*8 bytes given, it has 4"),
-        (one, one, [out, 1 << 40], "does not fit 32 bits"),
-        (one, one, [np.int32(1), np.int32(1)], "argument 0 .*4 bytes given, it has 8"),
-        (one, one, [out[::2], np.int32(1)], "contiguous"),
-        (one, one, [out, out], "only a 64-bit parameter"),
-        (one, (2048, 1, 1), [out, np.int32(1)], "at most 1024"),
-        ((0, 1, 1), one, [out, np.int32(1)], "at least 1"),
-    ):
-        with pytest.raises(UserError, match=message):
-            emulate(ptx, grid, block, 0, args)
-
-
-def test_a_cta_that_is_not_in_the_grid() -> None:
-    with pytest.raises(UserError, match="CTA 4 does not exist"):
-        emulate(ptx_of(GRID), (2, 2, 1), (1, 1, 1), 0, [None], ctas=[0, 4])
-
-
 def test_ptx_the_emulator_does_not_know() -> None:
     ptx = ptx_of(ENDLESS)
     with pytest.raises(PtxError, match=r"line .*'add.mystery.s32'"):

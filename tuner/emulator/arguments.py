@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ class _Buffer:
     bytes: NDArray[np.uint8]  # a view of the caller's memory
     written: bool
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it lies in the host's memory, and how many bytes."""
+        return self.bytes.__array_interface__["data"][0], self.bytes.size
+
 
 class Arguments:
     """Checks ``args`` against the kernel's parameters. Raises UserError where they do not fit."""
@@ -43,6 +49,7 @@ class Arguments:
             _value(param, number, arg)
             for number, (param, arg) in enumerate(zip(entry.params, args, strict=True))
         ]
+        self._check_overlap()
 
     @property
     def buffers(self) -> list[_Buffer]:
@@ -56,24 +63,41 @@ class Arguments:
         for param, value in zip(self._entry.params, self._values, strict=True):
             image += bytes(-len(image) % param.align)
             if isinstance(value, _Buffer):
-                where = (value.bytes.__array_interface__["data"][0], value.bytes.size)
-                if where not in addresses:  # the same array twice is one buffer
-                    addresses[where] = memory.add_buffer(
+                if value.place not in addresses:  # the same array twice is one buffer
+                    addresses[value.place] = memory.add_buffer(
                         value.name, value.bytes, written=value.written
                     )
-                image += struct.pack("<Q", addresses[where])
+                image += struct.pack("<Q", addresses[value.place])
             else:
                 image += value
         return bytes(image)
 
     def write_back(self, memory: Memory) -> None:
-        """Copies what the kernel wrote into the caller's arrays."""
+        """Copies what the kernel wrote into the caller's arrays.
+
+        Raises UserError for an array that may not be written.
+        """
         done = set()
         for buffer in self.buffers:
-            where = buffer.bytes.__array_interface__["data"][0]
-            if where not in done and buffer.bytes.flags.writeable:
-                buffer.bytes[:] = memory.content(buffer.name)
-            done.add(where)
+            if buffer.place in done:
+                continue
+            done.add(buffer.place)
+            content = memory.content(buffer.name)
+            if buffer.bytes.flags.writeable:
+                buffer.bytes[:] = content
+            elif not np.array_equal(buffer.bytes, content):
+                raise UserError(f"the kernel wrote to {buffer.name}, whose array is read-only")
+
+    def _check_overlap(self) -> None:
+        """Each array is copied: what is written to one would not be seen in another."""
+        placed = sorted((b for b in self.buffers if b.bytes.size), key=lambda b: b.place)
+        for first, second in pairwise(placed):
+            start, size = first.place
+            if first.place != second.place and second.place[0] < start + size:
+                raise UserError(
+                    f"the arrays of {first.name} and {second.name} overlap: give one array twice, "
+                    "or copies"
+                )
 
 
 def _value(param: Param, number: int, arg: Any) -> bytes | _Buffer:

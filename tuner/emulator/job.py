@@ -96,6 +96,9 @@ def _check_launch(entry: Entry, grid: Dim3, block: Dim3) -> None:
         raise UserError(f"grid {grid}, block {block}: every extent must be at least 1")
     if threads > MOST_THREADS:
         raise UserError(f"block {block} has {threads} threads: a CTA has at most {MOST_THREADS}")
+    required = entry.directives.get("reqntid")
+    if required is not None and block != required:
+        raise UserError(f"block {block}: {entry.name} was compiled for {required} and no other")
     most = entry.directives.get("maxntid")
     if most is not None and threads > math.prod(most):
         raise UserError(

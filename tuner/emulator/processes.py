@@ -38,7 +38,7 @@ def run_in_processes(job: Job, processes: int) -> Emulation:
     sent = [_portable(arg) for arg in job.args]
     parts = [
         replace(job, args=sent, ctas=job.ctas[first::processes])
-        for first in range(min(processes, len(job.ctas)))
+        for first in range(max(1, min(processes, len(job.ctas))))
     ]
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
         results = list(pool.map(_run_part, parts))

@@ -20,6 +20,7 @@ from tuner.emulator.memory.access import Order
 Clock: TypeAlias = "dict[int, int]"
 
 _CTA_BITS = 22
+LAST_CTA = (1 << _CTA_BITS) - 2  # keys of accesses hold a CTA's number plus one
 
 
 class Clocks:
