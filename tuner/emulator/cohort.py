@@ -48,7 +48,9 @@ class Cohort:
         self.alive = self.thread < self.threads
         self.mask: Array | None = None
         self.writes: Array | None = None
-        self.registers: list[Array] = [np.zeros(self.lanes, dtype) for dtype in registers]
+        # No register is ever changed in place: to begin with, all of one type are the same array.
+        zeros = {dtype: np.zeros(self.lanes, dtype) for dtype in set(registers)}
+        self.registers: list[Array] = [zeros[dtype] for dtype in registers]
         self.epoch = np.zeros(len(self.ctas), np.uint32)
         self.warp_epoch = np.zeros(self.warps, np.uint32)
         self.polled = np.zeros(self.lanes, np.bool_)

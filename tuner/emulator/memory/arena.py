@@ -26,7 +26,7 @@ class Arena:
 
     def __init__(self, size: int, fill: int = 0) -> None:
         lines = -(-size // LINE)
-        self.bytes = np.full(max(lines, 1), 0, np.complex128).view(np.uint8)
+        self.bytes = np.zeros(max(lines, 1), np.complex128).view(np.uint8)
         if fill:
             self.bytes.fill(fill)
         self._views = {width: self.bytes.view(dtype) for width, dtype in _DTYPES.items()}

@@ -8,7 +8,7 @@ are what orders the threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -95,7 +95,7 @@ class Clocks:
         else:
             self._pending[cta] = _latest(self._pending.get(cta, {}), clock)
 
-    def _acquire(self, cta: int, clock: Mapping[int, int]) -> None:
+    def _acquire(self, cta: int, clock: Clock) -> None:
         if clock:
             self._known[cta] = _latest(self._known.get(cta, {}), clock)
 
@@ -117,11 +117,12 @@ class Clocks:
         return self._joined[first, second]
 
 
-def _latest(first: Mapping[int, int], second: Mapping[int, int]) -> Clock:
-    result = dict(first)
-    for cta, time in second.items():
-        result[cta] = max(time, result.get(cta, 0))
-    return result
+def _latest(first: Clock, second: Clock) -> Clock:
+    """The later time of each CTA. Clocks are never changed: one that says all is the result."""
+    if len(first) < len(second):
+        first, second = second, first
+    later = {cta: time for cta, time in second.items() if first.get(cta, 0) < time}
+    return {**first, **later} if later else first
 
 
 def _rounds(granule: Array, cta: Array) -> list[Array]:
