@@ -8,7 +8,7 @@ import numpy as np
 
 from tuner.emulator.cohort import Cohort
 from tuner.emulator.fault import EmulationFault, FaultKind
-from tuner.emulator.isa.control import Barrier, barrier_count, barrier_number
+from tuner.emulator.isa.control import Barrier
 from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.ptx import Instruction
 
@@ -50,7 +50,10 @@ class Barriers:
         cohort = self._cohort
         number = barrier.number(cohort)
         values = number if len(number) == 1 else np.unique(number[mask])
-        numbers = [barrier_number(int(value), found) for value in values]
+        numbers = [int(value) for value in values]
+        for one in numbers:
+            if not 0 <= one < COUNT:
+                raise self._fault(mask, found, f"names barrier {one}: there are 0 to {COUNT - 1}")
         alone = len(numbers) == 1 and not self._begun
         if alone and barrier.action == "sync" and barrier.count is None:
             by_cta, alive = self._by_cta(mask), self._by_cta(cohort.alive)
@@ -82,8 +85,10 @@ class Barriers:
         self._begun.add(number)
         if barrier.count is not None:
             named = np.where(mask, cohort.broadcast(barrier.count(cohort)), 0).astype(np.int64)
-            for count in np.unique(named[mask]):
-                barrier_count(int(count), found)
+            odd = mask & ((named == 0) | (named % WARP != 0))
+            if odd.any():
+                what = f"names {int(named[odd][0])} threads: a barrier takes a multiple of {WARP}"
+                raise self._fault(odd, found, what)
             most = self._by_cta(named).max(axis=1)
             self._expected[number] = np.maximum(self._expected[number], most)
         if barrier.operand is not None:
@@ -150,6 +155,10 @@ class Barriers:
         weight[np.arange(len(alive)), alive.argmax(axis=1)] += np.count_nonzero(~alive, axis=1)
         return np.asarray(self._by_cta(weight.reshape(-1) * lanes).sum(axis=1))
 
+    def _fault(self, lanes: Array, found: Instruction, what: str) -> EmulationFault:
+        lane = int(np.flatnonzero(lanes)[0])
+        return EmulationFault(FaultKind.BARRIER, self._cohort, lane, found, what)
+
     def _tell(self, pc: int, ctas: int) -> None:
         if self._cohort.counters is not None:
             self._cohort.counters.barrier(pc, ctas)
@@ -159,10 +168,10 @@ class Barriers:
         cohort = self._cohort
         gone = self._by_cta(self._threads & ~cohort.alive) & complete[:, None]
         if gone.any():
-            lane = int(np.flatnonzero(gone.reshape(-1))[0])
-            others = int(np.count_nonzero(self._by_cta(cohort.alive)[cohort.slot[lane]]))
+            cta = int(np.flatnonzero(gone.any(axis=1))[0])
+            others = int(np.count_nonzero(self._by_cta(cohort.alive)[cta]))
             what = f"left the kernel before the other {others} threads came here"
-            raise EmulationFault(FaultKind.BARRIER, cohort, lane, found, what)
+            raise self._fault(gone.reshape(-1), found, what)
 
     def _check_warps(self, lanes: Array) -> None:
         """An aligned barrier has to be one instruction for all threads of a warp."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from tuner.emulator.isa.binder import Binder, Source, Target
 from tuner.emulator.isa.registry import only
-from tuner.emulator.isa.values import WARP
-from tuner.emulator.ptx import Instruction, Label, PtxError
+from tuner.emulator.ptx import Instruction, Label
 
 CONTROL = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
 
@@ -104,16 +103,3 @@ def _barrier(found: Instruction, bind: Binder) -> Barrier:
         result=bind.target(operands[0], "u32" if reduce == "popc" else "pred"),
         operand=bind.source(last, "pred"),
     )
-
-
-def barrier_count(value: int, found: Instruction) -> None:
-    """Checks how many threads a barrier waits for: whole warps."""
-    if value == 0 or value % WARP:
-        raise PtxError(found.line, f"a barrier of {value} threads: give a multiple of {WARP}")
-
-
-def barrier_number(value: int, found: Instruction) -> int:
-    """Checks a barrier's number: a CTA has 16."""
-    if not 0 <= value < 16:
-        raise PtxError(found.line, f"barrier {value} does not exist, there are 0 to 15")
-    return value
