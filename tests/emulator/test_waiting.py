@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.emulator.cuda import ptx_of
+from tests.emulator.ptx_kernel import run
 from tuner.emulator import EmulationFault, FaultKind, Unwritten, emulate
 
 HALVES = """
@@ -79,6 +80,26 @@ def test_a_long_loop_that_reads_volatile_memory_is_no_deadlock() -> None:
     values, out = np.arange(32, dtype=np.int32), np.zeros(32, np.int32)
     emulate(ptx_of(LONG), (1, 1, 1), (32, 1, 1), 0, [values, Unwritten(out), np.int32(5000)])
     assert (out == 5000 * values).all()
+
+
+TABLE = """
+targets: .branchtargets LOOP, OUT, SET;
+setp.eq.u32 %p1, %r1, 1;
+@%p1 bra SET;
+LOOP:
+ld.volatile.global.u32 %r3, [%rd0];
+setp.ne.u32 %p2, %r3, 0;
+selp.u32 %r4, 1, 0, %p2;
+brx.idx %r4, targets;
+SET:
+st.volatile.global.u32 [%rd0], 1;
+OUT:
+"""
+
+
+@pytest.mark.parametrize("cohort_lanes", [32, 4096])
+def test_who_polls_in_a_loop_of_table_branches_gives_way(cohort_lanes: int) -> None:
+    run(TABLE, [np.zeros(1, np.int32)], ctas=2, cohort_lanes=cohort_lanes, budget=10_000)
 
 
 FOR_EACH_OTHER = """

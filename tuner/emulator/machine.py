@@ -192,9 +192,7 @@ class Machine:
         self._pc[mask] = pc + 1
         self._pc[taken] = branch.target
         if backward:
-            polling = taken & polled
-            self._state[polling] = State.POLL
-            polled[polling] = False
+            self._give_way(taken)
         if self.cohort.counters is not None and count < group.lanes:
             split = _any_by_warp(taken) & _any_by_warp(mask & ~taken)
             self.cohort.counters.divergent(pc, int(np.count_nonzero(split)))
@@ -210,6 +208,13 @@ class Machine:
             found = self.program.instructions[pc]
             raise EmulationFault(FaultKind.OUT_OF_BOUNDS, self.cohort, lane, found, what)
         self._pc[mask] = np.array(switch.targets)[index[mask]]
+        self._give_way(mask & (self._pc <= pc))
+
+    def _give_way(self, back: Array) -> None:
+        """Of the lanes that went ``back``, those that have read memory in vain let others run."""
+        polling = back & self.cohort.polled
+        self._state[polling] = State.POLL
+        self.cohort.polled[polling] = False
 
     def _leave(self, leave: Leave, pc: int, mask: Array) -> int | None:
         """None, or the next instruction when the predicate held for none."""
