@@ -127,7 +127,8 @@ def smem_bytes(c: Any) -> int:
 def register_estimate(c: Any, *, gather: bool = False) -> int:
     """Registers of a thread: accumulators, MMA fragments, staged loads, addressing.
 
-    ``gather`` keeps the token of each staged row of A. The epilogue, where all sums are fp32, can need more than the main loop.
+    ``gather`` keeps the token of each staged row of A. The epilogue, where all sums are fp32, can
+    need more than the main loop.
     """
     m, n = c.tile_m // c.warps_m, c.tile_n // c.warps_n
     threads = 32 * c.warps_m * c.warps_n * c.warps_k

@@ -57,8 +57,8 @@ class Problem:
     numerics: Numerics = Numerics.PROMOTED
     group: int | None = None
     epilogue: str = "plain"
-    gather: bool = False
     label: str = field(default="custom", compare=False)
+    gather: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("E", self.experts), ("N", self.n), ("K", self.k)):

@@ -26,7 +26,8 @@ def parse_shape(
     """The problem of ``E=8,N=28672,K=4096,top_k=2[,group=128]``, keys in any order.
 
     E experts, N columns and K depth of one expert's weights, top_k experts per token, ``group``
-    weights along K that share a scale; N counts gate and up columns together. Raises UserError saying which part is wrong.
+    weights along K that share a scale; N counts gate and up columns together. Raises
+    UserError saying which part is wrong.
     """
     values = _pairs(text)
     missing = [key for key in REQUIRED if key not in values]

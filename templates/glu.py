@@ -1,10 +1,11 @@
-"""Glu: gate and up columns in torch: how weights interleave them, and what an epilogue makes of them.
+"""Glu: gate and up columns in torch, and what a gated epilogue makes of them.
 
 What the kernels compute in ``activation.cuh``, told a second time to check them against.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from search_spaces.problem import PAIR_BLOCK
 
 LARGEST_F16 = 65504.0
 # gelu in its tanh form: the hidden_act "gelu_pytorch_tanh" of transformers.
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "swiglu": F.silu,
     "geglu": partial(F.gelu, approximate="tanh"),
     "reglu": F.relu,

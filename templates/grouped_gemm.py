@@ -74,8 +74,9 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
 class LaunchShape:
     """What a launch needs besides pointers to A, B, C, offsets, rows, workspace and counters.
 
-    ``rows`` is null unless the problem gathers. ``counters`` is a number of int32, zero before and after. ``scalars`` follow the pointers in
-    the kernel's parameter list: experts, m_tiles, group_m, split_k.
+    ``rows`` is null unless the problem gathers. ``counters`` is a number of int32, zero before and
+    after. ``scalars`` follow the pointers in the kernel's parameter list: experts, m_tiles,
+    group_m, split_k.
     """
 
     grid: tuple[int, int, int]
