@@ -131,10 +131,10 @@ def test_promoting_more_often_is_never_worse() -> None:
 def activation(epilogue: str, x: Floats) -> Floats:
     """In float64, gelu by tanh itself."""
     if epilogue == "swiglu":
-        return x / (1 + np.exp(-x))
+        return np.asarray(x / (1 + np.exp(-x)))
     if epilogue == "geglu":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return np.maximum(x, 0)
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(np.maximum(x, 0))
 
 
 def gated_shares(epilogue: str, acc: str, gates: Floats, operands: list[Floats]) -> Floats:

@@ -82,7 +82,8 @@ class TunedKernels:
         may change between replays. The first use of a shape compiles or loads what the kernel
         cache lacks. Offsets and rows are trusted there: descending ones or some beyond their
         range read and write memory of others. ``check=True`` reads them back first, which waits
-        for the device; on a CPU they are always checked. Raises UserError for tensors that break these rules.
+        for the device; on a CPU they are always checked. Raises UserError for tensors that break
+        these rules.
         """
         operands = check_operands(a, b, offsets, self.device, rows, top_k)
         count, columns = operands[0], operands[2]

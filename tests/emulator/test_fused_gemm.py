@@ -170,15 +170,15 @@ def test_an_index_beyond_the_tokens_is_out_of_bounds(pool: CompilePool) -> None:
 
 STAGED, EPILOGUE, ACTIVATION = "staged_tile.cuh", "epilogue.cuh", "activation.cuh"
 PLANTED = {
-    "row of the wrong pass": Edit(
-        STAGED, "index[row + pass * kPassRows]", "index[row + (pass ? 0 : 0)]"
-    ),
+    "row of the wrong pass": Edit(STAGED, "index[row + pass * kPassRows]", "index[row]"),
     "gate for up": Edit(
         EPILOGUE, "acc.total(low, x, 2 * y), acc.total(low, x, up)",
         "acc.total(low, x, up), acc.total(low, x, 2 * y)",
     ),
     "column of the wrong pair": Edit(EPILOGUE, "(n - within) / 2 + within", "n / 2"),
-    "another activation": Edit(ACTIVATION, "gated_by_sigmoid(x, x)", "gated_by_sigmoid(x, 1.702f * x)"),
+    "another activation": Edit(
+        ACTIVATION, "gated_by_sigmoid(x, x)", "gated_by_sigmoid(x, 1.702f * x)"
+    ),
 }  # fmt: skip
 
 

@@ -49,9 +49,10 @@ def test_gate_up_may_be_fused_and_down_may_not() -> None:
     fused = mixtral.problem("gate_up", epilogue="swiglu", gather=True)
     assert fused.key == f"{mixtral.problem('gate_up').key}.swiglu.gather"
     assert fused.label == "mixtral-8x7b/gate_up"
-    for wish in ({"epilogue": "swiglu"}, {"gather": True}):
+    wishes: list[dict[str, Any]] = [{"epilogue": "swiglu"}, {"gather": True}]
+    for wish in wishes:
         with pytest.raises(UserError, match="layer down has neither gate columns nor tokens"):
-            mixtral.problem("down", **wish)  # type: ignore[arg-type]
+            mixtral.problem("down", **wish)
 
 
 def test_shared_experts_and_dense_layers() -> None:
