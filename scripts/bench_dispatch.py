@@ -104,7 +104,7 @@ def _bare_launch(where: Any) -> Callable[[], None]:
     kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
     offsets = torch.zeros(PROBLEM.experts + 1, dtype=torch.int32, device=where)
     scalars = launch_shape(PROBLEM, config, rows=1).scalars
-    arguments = (0, 0, 0, offsets.data_ptr(), 0, 0, *scalars)
+    arguments = (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *scalars)
     stream = torch.cuda.current_stream(where).cuda_stream
     return lambda: kernel.launch((1, 1, 1), arguments, stream)
 

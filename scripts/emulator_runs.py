@@ -97,7 +97,8 @@ class Case:
         inputs, variant = self.inputs, self.built.variant
         shape = launch_shape(self.problem, self.config, inputs.rows)
         # No split-K: neither workspace nor counters.
-        arguments = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, None]
+        pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, inputs.tokens]
+        arguments = [*pointers, None, None]
         ready: list[float] = []
 
         def assembled(*parts: Any) -> Program:

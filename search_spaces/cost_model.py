@@ -96,10 +96,10 @@ class _TileCost:
     conflicts: float
 
 
-def occupancy(c: GroupedGemmConfig, gpu: GpuSpec) -> int:
+def occupancy(c: GroupedGemmConfig, gpu: GpuSpec, *, gather: bool = False) -> int:
     """CTAs of a valid config that fit one SM, as registers, shared memory and threads allow."""
     allowed = min(MAX_REGISTERS, gpu.regs_per_sm // (c.threads * c.min_ctas))
-    registers = min(allowed, REGISTER_SLACK * register_estimate(c))
+    registers = min(allowed, REGISTER_SLACK * register_estimate(c, gather=gather))
     by_registers = int(gpu.regs_per_sm / (registers * c.threads))
     by_smem = gpu.smem_per_sm // (smem_bytes(c) + gpu.smem_reserved)
     by_threads = gpu.max_threads_per_sm // c.threads
@@ -155,10 +155,13 @@ def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec) -> float
     us, l2_clk = gpu.clock_mhz, _l2_clk(gpu)
     scan = -(-problem.experts // 32) * (L2_LATENCY_US * us + 150)
     fill = max(1, c.stages - 1) * DRAM_LATENCY_US * us
+    if problem.gather:  # which tokens, before any of their rows
+        fill += DRAM_LATENCY_US * us
     outputs = c.tile_m * c.tile_n
-    write = 2 * outputs / l2_clk + L2_LATENCY_US * us
+    written = outputs * problem.columns // problem.n
+    write = 2 * written / l2_clk + L2_LATENCY_US * us
     if c.swap:
-        write += 4 * outputs / gpu.smem_bytes_per_clk + BARRIER_CLK
+        write += 4 * written / gpu.smem_bytes_per_clk + BARRIER_CLK
     across_warps = (c.warps_k - 1) * (8 * outputs / gpu.smem_bytes_per_clk + 2 * BARRIER_CLK)
     across_ctas = 0.0
     if c.split_k > 1:  # leave the sums, count, and one CTA in split_k reads all of them
@@ -226,7 +229,7 @@ def predict(
 ) -> Prediction:
     """Time of one launch of a valid config on ``rows_per_expert`` rows, [E]."""
     grid = TileGrid.of(problem, config, rows_per_expert)
-    fits = occupancy(config, gpu)
+    fits = occupancy(config, gpu, gather=problem.gather)
     if grid.ctas == 0:
         return Prediction(LAUNCH_US, 0, 0, 0, 0, 0, 0, LAUNCH_US, fits, 0, 1.0, 0, "overhead")
     slots = fits * gpu.sms

@@ -8,7 +8,7 @@ from search_spaces.constraint import Constraint
 from search_spaces.gpu import GpuSpec
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.parameter import Parameter
-from search_spaces.problem import Numerics, Problem
+from search_spaces.problem import PAIR_BLOCK, Numerics, Problem
 from search_spaces.space import SearchSpace
 
 MAX_REGISTERS = 255  # per thread, every architecture since Kepler
@@ -50,6 +50,13 @@ def _warp_columns(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
     columns, minimum = c.tile_n // c.warps_n, 16 if c.swap else 8
     if columns < minimum:
         return f"{columns} columns per warp: the MMA needs {minimum} on that axis"
+    return None
+
+
+def _pairs(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
+    columns = c.tile_n // c.warps_n
+    if problem.gated and columns % (2 * PAIR_BLOCK):
+        return f"{columns} columns per warp: {problem.epilogue} needs gate and up columns in one"
     return None
 
 
@@ -117,10 +124,11 @@ def smem_bytes(c: Any) -> int:
     return int(max(ring, reduction, transpose))
 
 
-def register_estimate(c: Any) -> int:
+def register_estimate(c: Any, *, gather: bool = False) -> int:
     """Registers of a thread: accumulators, MMA fragments, staged loads, addressing.
 
-    The epilogue, where all sums are fp32, can need more than the main loop.
+    ``gather`` keeps the token of each staged row of A. The epilogue, where all sums are fp32, can
+    need more than the main loop.
     """
     m, n = c.tile_m // c.warps_m, c.tile_n // c.warps_n
     threads = 32 * c.warps_m * c.warps_n * c.warps_k
@@ -130,11 +138,13 @@ def register_estimate(c: Any) -> int:
     staged = (c.tile_m + c.tile_n) * c.tile_k // threads // 2
     k_addresses = c.tile_k // c.warps_k // 8
     epilogue = f32 + (f16 if c.acc == "f16" else 0)
-    return int(max(sums + fragments + staged + k_addresses, epilogue) + ADDRESSING_REGISTERS)
+    tokens = -(-c.tile_m * c.tile_k // (8 * threads)) if gather else 0
+    main_loop = sums + fragments + staged + k_addresses + tokens
+    return int(max(main_loop, epilogue) + ADDRESSING_REGISTERS)
 
 
 def _registers(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
-    needed = register_estimate(c)
+    needed = register_estimate(c, gather=problem.gather)
     threads = 32 * c.warps_m * c.warps_n * c.warps_k
     if needed > MAX_REGISTERS:
         return f"about {needed} registers a thread: at most {MAX_REGISTERS}, the rest would spill"
@@ -194,6 +204,7 @@ _TILE = ("tile_m", "tile_n", "tile_k")
 CONSTRAINTS = (
     Constraint("mma_axis", ("swap", "tile_m", "warps_m"), _mma_axis),
     Constraint("warp_columns", ("swap", "tile_n", "warps_n"), _warp_columns),
+    Constraint("gate_up_pairs", ("tile_n", "warps_n"), _pairs),
     Constraint("useful_tile", ("tile_n",), _useful_tile),
     Constraint("threads", _WARPS, _threads),
     Constraint("k_slices", ("tile_k", "warps_k"), _k_slices),

@@ -64,11 +64,20 @@ class ModelShape:
     shared_intermediate: int
     norm_topk: bool
 
-    def problem(self, layer: str, numerics: Numerics = Numerics.PROMOTED) -> Problem:
+    def problem(
+        self,
+        layer: str,
+        numerics: Numerics = Numerics.PROMOTED,
+        *,
+        epilogue: str = "plain",
+        gather: bool = False,
+    ) -> Problem:
         """The grouped GEMM of a layer.
 
-        ``gate_up`` is both input projections at once, [rows, hidden] -> [rows, 2 x intermediate];
-        ``down`` goes back to [rows, hidden]. Raises UserError for any other name.
+        ``gate_up`` is both input projections at once, [rows, hidden] -> [rows, 2 x intermediate],
+        or -> [rows, intermediate] with a gated ``epilogue``; with ``gather`` it reads [tokens,
+        hidden]. ``down`` goes back to [rows, hidden]. Raises UserError for any other name, and
+        for a ``down`` that is asked to gate or gather.
         """
         shapes = {
             "gate_up": (2 * self.intermediate, self.hidden),
@@ -76,6 +85,11 @@ class ModelShape:
         }
         if layer not in shapes:
             raise UserError(f"unknown layer '{layer}': choose one of {', '.join(LAYERS)}")
+        if layer == "down" and (gather or epilogue != "plain"):
+            raise UserError(
+                "layer down has neither gate columns nor tokens to gather: an epilogue and gather "
+                "go with gate_up"
+            )
         n, k = shapes[layer]
         return Problem(
             op="grouped_gemm",
@@ -84,6 +98,8 @@ class ModelShape:
             k=k,
             top_k=self.top_k,
             numerics=numerics,
+            epilogue=epilogue,
+            gather=gather,
             label=f"{self.name}/{layer}",
         )
 

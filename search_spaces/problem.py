@@ -9,6 +9,9 @@ from enum import Enum
 from search_spaces.errors import UserError
 
 ALIGNMENT = 8  # halves in one 128-bit global load: rows of A, B and C start on 16 bytes
+PAIR_BLOCK = 8  # gate columns, then as many up columns, in the weights of a gated epilogue
+GATED = ("swiglu", "geglu", "reglu")
+EPILOGUES = ("plain", *GATED)
 
 
 class Numerics(str, Enum):
@@ -27,7 +30,8 @@ class Numerics(str, Enum):
 _KEY = re.compile(
     r"(?P<op>\w+)/(?:(?P<label>.+)/)?"
     r"E(?P<experts>\d+)\.N(?P<n>\d+)\.K(?P<k>\d+)\.top(?P<top_k>\d+)"
-    r"\.(?P<dtype>\w+)\.(?P<numerics>\w+)(?:\.g(?P<group>\d+))?(?:\.(?P<epilogue>\w+))?"
+    r"\.(?P<dtype>\w+)\.(?P<numerics>\w+)(?:\.g(?P<group>\d+))?"
+    r"(?:\.(?P<epilogue>(?!gather$)\w+))?(?P<gather>\.gather)?"
 )
 
 
@@ -35,8 +39,13 @@ _KEY = re.compile(
 class Problem:
     """C[rows, N] = A[rows, K] x B[expert(row), N, K]^T over ``experts`` groups of sorted rows.
 
-    ``n`` and ``k`` are multiples of 8. ``label`` (model and layer) is for people: two problems of
-    the same shape are equal whatever model they come from, and share their tuning.
+    ``n`` and ``k`` are multiples of 8. With a gated ``epilogue`` N is a multiple of 16: 8 gate
+    columns, then the 8 up columns that belong to them, and so on; C[rows, N / 2] is then
+    act(gate) x up, act being silu (``swiglu``), gelu in its tanh form (``geglu``, the
+    ``gelu_pytorch_tanh`` of transformers) or relu (``reglu``). With ``gather`` A is [tokens, K],
+    and an index tells which token each sorted row reads. ``label`` (model and layer) is for
+    people: two problems of the same shape are equal whatever model they come from, and share
+    their tuning. Raises UserError for sizes and epilogues that no kernel has.
     """
 
     op: str
@@ -49,6 +58,7 @@ class Problem:
     group: int | None = None
     epilogue: str = "plain"
     label: str = field(default="custom", compare=False)
+    gather: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("E", self.experts), ("N", self.n), ("K", self.k)):
@@ -60,6 +70,15 @@ class Problem:
                     f"{name}={value} is not a multiple of {ALIGNMENT}: rows are read 16 bytes at a "
                     f"time; pad it to {value + ALIGNMENT - value % ALIGNMENT}"
                 )
+        if self.epilogue not in EPILOGUES:
+            raise UserError(
+                f"unknown epilogue '{self.epilogue}': choose one of {', '.join(EPILOGUES)}"
+            )
+        if self.gated and self.n % (2 * PAIR_BLOCK):
+            raise UserError(
+                f"N={self.n} with epilogue {self.epilogue} is not a multiple of {2 * PAIR_BLOCK}: "
+                f"gate and up columns alternate in blocks of {PAIR_BLOCK}; pad it to {self.n + 8}"
+            )
         if not 1 <= self.top_k <= self.experts:
             raise UserError(f"top_k={self.top_k}: must lie in 1..E={self.experts}")
 
@@ -74,10 +93,11 @@ class Problem:
     @property
     def _shape(self) -> str:
         group = f".g{self.group}" if self.group else ""
-        epilogue = f".{self.epilogue}" if self.epilogue != "plain" else ""
+        epilogue = f".{self.epilogue}" if self.gated else ""
+        gather = ".gather" if self.gather else ""
         return (
             f"E{self.experts}.N{self.n}.K{self.k}.top{self.top_k}"
-            f".{self.dtype}.{self.numerics.value}{group}{epilogue}"
+            f".{self.dtype}.{self.numerics.value}{group}{epilogue}{gather}"
         )
 
     @classmethod
@@ -99,11 +119,26 @@ class Problem:
             numerics=Numerics(match["numerics"]),
             group=int(match["group"]) if match["group"] else None,
             epilogue=match["epilogue"] or "plain",
+            gather=match["gather"] is not None,
             label=match["label"] or "custom",
         )
 
+    @property
+    def gated(self) -> bool:
+        """Whether the epilogue joins gate and up columns to one of C."""
+        return self.epilogue in GATED
+
+    @property
+    def columns(self) -> int:
+        """Columns of C: N, or half of it with a gated epilogue."""
+        return self.n // 2 if self.gated else self.n
+
+    def tokens(self, rows: int) -> int:
+        """Rows of A that ``rows`` rows of C are made from: with ``gather`` a token has one."""
+        return -(-rows // self.top_k) if self.gather else rows
+
     def flops(self, rows: int) -> int:
-        """Multiply-adds counted as two, for ``rows`` rows of A (tokens x top_k)."""
+        """Multiply-adds counted as two, for ``rows`` sorted rows (tokens x top_k)."""
         return 2 * rows * self.n * self.k
 
     @property
@@ -112,5 +147,6 @@ class Problem:
         return 2 * self.n * self.k
 
     def traffic(self, rows: int, active_experts: int) -> int:
-        """Fewest bytes through device memory: active weights and A read once, C written once."""
-        return active_experts * self.expert_bytes + 2 * rows * (self.n + self.k)
+        """Fewest bytes through device memory: active weights, A and its index once, C once."""
+        a_bytes = 2 * self.tokens(rows) * self.k + (4 * rows if self.gather else 0)
+        return active_experts * self.expert_bytes + a_bytes + 2 * rows * self.columns

@@ -16,12 +16,18 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def parse_shape(
-    text: str, *, op: str = "grouped_gemm", numerics: Numerics = Numerics.PROMOTED
+    text: str,
+    *,
+    op: str = "grouped_gemm",
+    numerics: Numerics = Numerics.PROMOTED,
+    epilogue: str = "plain",
+    gather: bool = False,
 ) -> Problem:
     """The problem of ``E=8,N=28672,K=4096,top_k=2[,group=128]``, keys in any order.
 
     E experts, N columns and K depth of one expert's weights, top_k experts per token, ``group``
-    weights along K that share a scale. Raises UserError saying which part is wrong.
+    weights along K that share a scale; N counts gate and up columns together. Raises
+    UserError saying which part is wrong.
     """
     values = _pairs(text)
     missing = [key for key in REQUIRED if key not in values]
@@ -40,6 +46,8 @@ def parse_shape(
         top_k=values["top_k"],
         numerics=numerics,
         group=group,
+        epilogue=epilogue,
+        gather=gather,
     )
 
 

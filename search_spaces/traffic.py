@@ -114,11 +114,18 @@ def traffic(
     streamed = min(grid.n_tiles, resident / group) * c.tile_n * k_bytes
     a_stays = group * c.tile_m * k_bytes + streamed <= kept
     a_reads = 1.0 if a_stays else sweep_waves
-    a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.n
+    a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.columns
+    once = 2.0 * problem.tokens(grid.rows) * problem.k
+    if problem.gather and once <= kept:  # a token's experts find its row in L2
+        a_reads *= once / a_bytes
+    index = 4.0 * grid.rows if problem.gather else 0.0  # every n-tile asks for it, from L2
 
     workspace = 2 * 4.0 * grid.outputs(c) * c.split_k if c.split_k > 1 else 0.0
     spilled = workspace if workspace + weights > kept else 0.0  # the weights stream it out of L2
     return Traffic(
-        dram=segment_cost(c, gpu) * (weights + a_reads * a_bytes) + c_bytes + spilled,
-        l2=grid.m_tiles * problem.expert_bytes + grid.n_tiles * a_bytes + c_bytes + workspace,
+        dram=segment_cost(c, gpu) * (weights + a_reads * a_bytes) + index + c_bytes + spilled,
+        l2=grid.m_tiles * problem.expert_bytes
+        + grid.n_tiles * (a_bytes + index)
+        + c_bytes
+        + workspace,
     )

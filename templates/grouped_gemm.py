@@ -19,6 +19,7 @@ from templates.variant import Variant
 HEADERS = ("#include <light_moe/grouped_gemm_sm75.cuh>",)
 _CACHE = {"ca": "kAll", "cg": "kGlobal", "cs": "kStreaming", "nc": "kReadOnly"}
 _ACCUMULATE = {"f32": "kF32", "f16": "kF16"}
+_EPILOGUE = {"plain": "kPlain", "swiglu": "kSwiGlu", "geglu": "kGeGlu", "reglu": "kReGlu"}
 
 
 @lru_cache
@@ -31,7 +32,8 @@ def _environment() -> Environment:
 
 
 def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
-    """Source of the kernel for a valid config. N and K are baked in; row counts are not.
+    """Source of the kernel for a valid config. N, K, epilogue and gather are baked in; row counts
+    are not.
 
     Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
     """
@@ -42,6 +44,9 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
         .render(
             n=problem.n,
             k=problem.k,
+            out_n=problem.columns,
+            epilogue=_EPILOGUE[problem.epilogue],
+            gather=problem.gather,
             config=key,
             layouts=tile_layouts(key),
             swizzle=swizzle(key.smem),
@@ -67,10 +72,11 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
 
 @dataclass(frozen=True)
 class LaunchShape:
-    """What a launch needs besides pointers to A, B, C, offsets, workspace and counters.
+    """What a launch needs besides pointers to A, B, C, offsets, rows, workspace and counters.
 
-    ``counters`` is a number of int32, zero before and after. ``scalars`` follow the pointers in
-    the kernel's parameter list: experts, m_tiles, group_m, split_k.
+    ``rows`` is null unless the problem gathers. ``counters`` is a number of int32, zero before and
+    after. ``scalars`` follow the pointers in the kernel's parameter list: experts, m_tiles,
+    group_m, split_k.
     """
 
     grid: tuple[int, int, int]
@@ -85,7 +91,7 @@ class LaunchShape:
 
 
 def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
-    """Grid and scratch for ``rows`` rows of A, however the router spreads them over experts.
+    """Grid and scratch for ``rows`` sorted rows, however the router spreads them over experts.
 
     An expert with r > 0 rows has ceil(r / tile_m) tiles; over all experts that is at most
     (rows + active x (tile_m - 1)) / tile_m, with no more active experts than rows.

@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from search_spaces.numerics import promotion_period, tolerance, worst_case
+from search_spaces.numerics import (
+    STEEPEST,
+    GatedSums,
+    gated_bound,
+    promotion_period,
+    tolerance,
+    worst_case,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,7 +30,7 @@ def truncated_sum(addends: Floats) -> Floats:
     return np.asarray(np.trunc(total / quantum) * quantum)
 
 
-def tensor_core(a: Floats, b: Floats, acc: str) -> Floats:
+def sums(a: Floats, b: Floats, acc: str) -> Floats:
     """[elements] dot products of [elements, K] rows as m16n8k8 adds them: two blocks of 4."""
     elements, k = a.shape
     total, chain = np.zeros(elements), np.zeros(elements)
@@ -36,7 +43,12 @@ def tensor_core(a: Floats, b: Floats, acc: str) -> Floats:
             chain = chain.astype(np.float16).astype(np.float64)
             if acc != "f16" and (start + 8) % period == 0:
                 total, chain = (total + chain).astype(np.float32).astype(np.float64), chain * 0
-    return (total + chain).astype(np.float16).astype(np.float64)
+    return (total + chain).astype(np.float32).astype(np.float64)
+
+
+def tensor_core(a: Floats, b: Floats, acc: str) -> Floats:
+    """The same as C holds them."""
+    return sums(a, b, acc).astype(np.float16).astype(np.float64)
 
 
 def halves(rng: np.random.Generator, elements: int, k: int, scale: float) -> Floats:
@@ -114,3 +126,46 @@ def test_promoting_more_often_is_never_worse() -> None:
         scales = [bound(acc, 4096).scale for acc in ladder]
         assert scales == sorted(scales)
         assert len(set(scales)) == len(scales)
+
+
+def activation(epilogue: str, x: Floats) -> Floats:
+    """In float64, gelu by tanh itself."""
+    if epilogue == "swiglu":
+        return np.asarray(x / (1 + np.exp(-x)))
+    if epilogue == "geglu":
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(np.maximum(x, 0))
+
+
+def gated_shares(epilogue: str, acc: str, gates: Floats, operands: list[Floats]) -> Floats:
+    """Errors of act(g) u as shares of the bound; ``gates`` scales the gate's operands."""
+    a, b_gate, b_up = operands
+    b_gate = (b_gate * gates).astype(np.float16).astype(np.float64)
+    exact = [(a * b).sum(axis=1) for b in (b_gate, b_up)]
+    scales = [np.sqrt((a**2 * b**2).sum(axis=1)) for b in (b_gate, b_up)]
+    act = activation(epilogue, exact[0])
+    found = activation(epilogue, sums(a, b_gate, acc)).astype(np.float32) * sums(a, b_up, acc)
+    error = np.abs(found.astype(np.float16).astype(np.float64) - act * exact[1])
+    bound = gated_bound(
+        epilogue, tolerance(acc, a.shape[1]), GatedSums(exact[0], exact[1], act, *scales)
+    )
+    return np.asarray(error / bound)
+
+
+@pytest.mark.parametrize("epilogue", STEEPEST)
+@pytest.mark.parametrize("acc", ["f32", "f16p2", "f16"])
+def test_gated_results_stay_within_the_bound_and_not_far_below(epilogue: str, acc: str) -> None:
+    rng = np.random.default_rng(13)
+    k = 512
+    for gates in (0.05, 1.0, 8.0):  # the flat, the curved and the straight part of act
+        operands = [halves(rng, 3000, k, 1), halves(rng, 3000, k, k**-0.5)]
+        operands.append(halves(rng, 3000, k, k**-0.5))
+        shares = gated_shares(epilogue, acc, np.asarray(gates), operands)
+        assert 0.15 <= shares.max() <= 1
+
+
+@pytest.mark.parametrize("epilogue", STEEPEST)
+def test_no_activation_is_steeper_than_stated_nor_much_flatter(epilogue: str) -> None:
+    x = np.linspace(-20, 20, 400_001)
+    slope = np.abs(np.diff(activation(epilogue, x)) / np.diff(x)).max()
+    assert 0.998 * STEEPEST[epilogue] <= slope <= STEEPEST[epilogue] * (1 + 1e-9)

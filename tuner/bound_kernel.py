@@ -26,9 +26,9 @@ class BoundKernel:
         self._counters = torch.zeros(shape.counters, dtype=torch.int32, device=inputs.a.device)
         # Held, so that the memory behind the pointers stays.
         self._tensors = (
-            inputs.a, inputs.b, inputs.c, inputs.offsets, workspace, self._counters,
+            inputs.a, inputs.b, inputs.c, inputs.offsets, inputs.tokens, workspace, self._counters,
         )  # fmt: skip
-        pointers = [tensor.data_ptr() for tensor in self._tensors]
+        pointers = [0 if tensor is None else tensor.data_ptr() for tensor in self._tensors]
         self._arguments: tuple[SupportsIndex, ...] = (*pointers, *shape.scalars)
 
     def __call__(self) -> None:

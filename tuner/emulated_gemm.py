@@ -85,6 +85,7 @@ def _arguments(inputs: Inputs, shape: LaunchShape, counters: torch.Tensor) -> li
         inputs.b,
         Unwritten(inputs.c),
         inputs.offsets,
+        inputs.tokens,
         Unwritten(workspace) if shape.workspace_bytes else None,
         counters if shape.counters else None,
         *shape.scalars,

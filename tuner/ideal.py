@@ -11,13 +11,15 @@ from tuner.patch import Patch
 
 MMA_M, MMA_N, MMA_K = 16, 8, 8  # mma.m16n8k8: tokens on the 16-wide axis unless swapped
 HALF_BYTES = 2
+INDEX_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Ideal:
     """``mma`` instructions without padding to CTA tiles, ``flops`` without padding at all.
 
-    ``read_bytes`` of A and of B once each, ``written_bytes`` of C once.
+    ``read_bytes`` of A and of B once each, and of the index of gathered rows; two experts that
+    read the same token count as two. ``written_bytes`` of C once.
     """
 
     mma: int
@@ -29,14 +31,18 @@ class Ideal:
 def ideal_of(problem: Problem, config: Any, parts: Sequence[Patch]) -> Ideal:
     """For all of C, or for the parts that were emulated."""
     wide, high = (MMA_M, MMA_N) if not config.swap else (MMA_N, MMA_M)
+    each = problem.n // problem.columns  # columns of B that make one of C
     rows = {(part.expert, part.rows) for part in parts}
     columns = {(part.expert, part.columns) for part in parts}
     elements = sum(len(part.rows) * len(part.columns) for part in parts)
-    lines = sum(len(extent) for _, extent in (*rows, *columns))
-    blocks = sum(-(-len(part.rows) // wide) * -(-len(part.columns) // high) for part in parts)
+    lines = sum(len(r) for _, r in rows) + each * sum(len(c) for _, c in columns)
+    blocks = sum(
+        -(-len(part.rows) // wide) * -(-each * len(part.columns) // high) for part in parts
+    )
+    index = INDEX_BYTES * sum(len(r) for _, r in rows) if problem.gather else 0
     return Ideal(
         mma=blocks * -(-problem.k // MMA_K),
-        flops=2 * elements * problem.k,
-        read_bytes=HALF_BYTES * lines * problem.k,
+        flops=2 * each * elements * problem.k,
+        read_bytes=HALF_BYTES * lines * problem.k + index,
         written_bytes=HALF_BYTES * elements,
     )

@@ -12,6 +12,7 @@ from search_spaces.errors import UserError
 from search_spaces.models import LAYERS
 from search_spaces.problem import Numerics
 from tuner.effort import EFFORTS, Effort
+from tuner.problem_flags import add_fusion_flags, epilogue_of
 
 SAMPLERS = ("tpe", "random", "exhaustive")
 TIERS = ("sm_75",)
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   python -m tuner.search --gpu "RTX 2080 Ti" --effort full  a card that is not here: predicted
   python -m tuner.search --model olmoe-1b-7b --layer down --buckets all --minutes 30
   python -m tuner.search --shape E=8,N=512,K=512,top_k=2 --trials 8
+  python -m tuner.search --layer gate_up --epilogue swiglu --gather    what a MoE layer launches
   python -m tuner.search --resume                          go on where a killed run stopped
 
 A new run measures afresh and deletes nothing: its winner has to beat the present one in the final.
@@ -44,6 +46,8 @@ class Options:
     shape: str | None
     layer: str | None
     numerics: Numerics
+    epilogue: str
+    gather: bool
     buckets: str | None
     skew: str
     configs: tuple[str, ...]
@@ -81,6 +85,8 @@ def parse_options(argv: Sequence[str]) -> Options:
         shape=given.shape,
         layer=None if given.layer is None else choose("layer", given.layer, LAYERS),
         numerics=Numerics(choose("numerics", given.numerics, [n.value for n in Numerics])),
+        epilogue=epilogue_of(given),
+        gather=given.gather,
         buckets=given.buckets,
         skew=given.skew,
         configs=tuple(given.config),
@@ -141,6 +147,7 @@ def _add_problem_flags(group: argparse._ArgumentGroup) -> None:
         metavar="|".join(n.value for n in Numerics),
         help="how products may be accumulated (default: %(default)s)",
     )
+    add_fusion_flags(group)
     group.add_argument(
         "--buckets",
         metavar="LIST|all",

@@ -34,8 +34,9 @@ def patches(problem: Problem, config: Any, histogram: Sequence[int]) -> list[Pat
         m_tile, n_tile = _raster(tile, shape, problem, config)
         if m_tile < len(strips):
             expert, rows = strips[m_tile]
-            first = n_tile * config.tile_n
-            columns = range(first, min(first + config.tile_n, problem.n))
+            first = n_tile * config.tile_n * problem.columns // problem.n
+            width = config.tile_n * problem.columns // problem.n
+            columns = range(first, min(first + width, problem.columns))
             found.append(Patch(tile, expert, rows, columns))
     return found
 

@@ -103,13 +103,17 @@ def _places(
 
 def _problems(options: Options) -> list[Problem]:
     space_for(options.op)  # an unknown op is the first thing to tell
+    fused: dict[str, Any] = {"epilogue": options.epilogue, "gather": options.gather}
     if options.shape is not None:
         if options.layer is not None:
             raise UserError("--layer goes with --model: a --shape is one layer already")
-        return [parse_shape(options.shape, op=options.op, numerics=options.numerics)]
+        return [parse_shape(options.shape, op=options.op, numerics=options.numerics, **fused)]
     model = load_model(DEFAULT_MODEL if options.model is None else options.model)
-    layers = LAYERS if options.layer is None else (options.layer,)
-    return [model.problem(layer, options.numerics) for layer in layers]
+    if options.layer is not None:
+        return [model.problem(options.layer, options.numerics, **fused)]
+    first, *others = LAYERS  # gate_up alone has an epilogue and tokens to gather
+    plain = [model.problem(layer, options.numerics) for layer in others]
+    return [model.problem(first, options.numerics, **fused), *plain]
 
 
 def _buckets(options: Options, problem: Problem) -> list[Bucket]:
@@ -140,6 +144,8 @@ def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...
         "--model": options.model,
         "--shape": options.shape,
         "--layer": options.layer,
+        "--epilogue": options.epilogue if options.epilogue != "plain" else None,
+        "--gather": options.gather or None,
         "--config": options.configs or None,
         "--record": options.record,
     }

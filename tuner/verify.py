@@ -58,7 +58,7 @@ def _first(part: torch.Tensor, *, poisoned: bool) -> tuple[int, int] | None:
 
 
 def check_values(c: torch.Tensor, references: Iterable[Reference], bound: Tolerance) -> Verdict:
-    """Compare rows of C[rows, N] with their reference, element by element.
+    """Compare rows of C[rows, columns] with their reference, element by element.
 
     Every element must be finite and within ``bound``. Stops at the first block with a wrong
     element; ``rel_error`` then covers the blocks seen so far.
@@ -66,17 +66,16 @@ def check_values(c: torch.Tensor, references: Iterable[Reference], bound: Tolera
     error_square = reference_square = 0.0
     reason = None
     for reference in references:
-        columns = slice(reference.first_column, reference.first_column + reference.values.shape[1])
+        expected, allowed = reference.results(), reference.allowed(bound)
+        columns = slice(reference.first_column, reference.first_column + expected.shape[1])
         got = c[reference.rows, columns].float()
-        difference = (got - reference.values).abs_()
-        allowed = reference.values.abs().mul_(bound.relative).add_(bound.absolute)
-        allowed.add_(reference.scale, alpha=bound.scale)
+        difference = (got - expected).abs_()
         # "not within" rather than "beyond": a NaN is neither.
         wrong = (difference <= allowed).logical_not_()
         error_square += _square(difference)
-        reference_square += _square(reference.values)
+        reference_square += _square(expected)
         if wrong.any():
-            reason = _describe(reference, got, difference - allowed, wrong)
+            reason = _describe(reference, expected, got, difference - allowed, wrong)
             break
     return Verdict(_ratio(error_square, reference_square), reason)
 
@@ -94,7 +93,11 @@ def _ratio(error_square: float, reference_square: float) -> float:
 
 
 def _describe(
-    reference: Reference, got: torch.Tensor, excess: torch.Tensor, wrong: torch.Tensor
+    reference: Reference,
+    expected: torch.Tensor,
+    got: torch.Tensor,
+    excess: torch.Tensor,
+    wrong: torch.Tensor,
 ) -> str:
     """The worst element: NaNs come first."""
     worst = torch.argmax(torch.nan_to_num(excess, nan=math.inf))
@@ -103,5 +106,5 @@ def _describe(
         f"{int(wrong.sum())} of {wrong.numel()} elements are wrong, the worst "
         f"C[{int(reference.rows[row])}, {reference.first_column + column}] = "
         f"{float(got[row, column]):.6g} instead of "
-        f"{float(reference.values[row, column]):.6g}"
+        f"{float(expected[row, column]):.6g}"
     )

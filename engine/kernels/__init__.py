@@ -2,6 +2,7 @@
 
 from engine.kernels.dispatcher import NotTunedWarning
 from engine.kernels.explanation import Explanation
+from engine.kernels.interleaving import interleave_gate_up
 from engine.kernels.reference import grouped_gemm_reference
 from engine.kernels.selection import Choice
 from engine.kernels.tuned import TunedKernels
@@ -12,4 +13,5 @@ __all__ = [
     "NotTunedWarning",
     "TunedKernels",
     "grouped_gemm_reference",
+    "interleave_gate_up",
 ]

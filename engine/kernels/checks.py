@@ -13,16 +13,22 @@ ALIGNMENT_BYTES = 16  # one 128-bit load
 _F16, _I32 = torch.float16, torch.int32
 
 
-# rows, E, N, K, and where a, b and offsets begin in device memory. A plain tuple: a named one takes
-# 0.3 us to make, a fifth of the whole check.
-Checked: TypeAlias = "tuple[int, int, int, int, int, int, int]"
+# Rows of c, E, N, K, and where a, b, offsets and the index of a's rows, if there is one, begin in
+# device memory. A plain tuple: a named one takes 0.3 us to make, a fifth of the whole check.
+Checked: TypeAlias = "tuple[int, int, int, int, int, int, int, int | None]"
 
 
 def check_operands(
-    a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, device: torch.device
+    a: torch.Tensor,
+    b: torch.Tensor,
+    offsets: torch.Tensor,
+    device: torch.device,
+    index: torch.Tensor | None = None,
+    top_k: int | None = None,
 ) -> Checked:
     """Sizes and pointers of a [rows, K] fp16, b [E, N, K] fp16 and offsets [E + 1] int32.
 
+    With ``index``, int32 [rows], a is [tokens, K]; rows are then tokens x top_k if that is known.
     Raises UserError for a wrong type, device, number of dimensions, layout or alignment, for
     shapes that do not agree, and where a gradient would be expected. On the way to a launch each
     attribute of a tensor costs a tenth of a microsecond: good ones are asked for once, here, and
@@ -32,7 +38,7 @@ def check_operands(
         rows, k = a.shape
         experts, n, depth = b.shape
         (ends,) = offsets.shape
-        a_begin, b_begin = a.data_ptr(), b.data_ptr()
+        a_begin, b_begin, index_begin = a.data_ptr(), b.data_ptr(), None
         good = (
             depth == k
             and ends == experts + 1
@@ -45,27 +51,50 @@ def check_operands(
             and not (a_begin | b_begin) % ALIGNMENT_BYTES
             and not ((a.requires_grad or b.requires_grad) and torch.is_grad_enabled())
         )
+        if index is not None:
+            tokens = rows
+            (rows,) = index.shape
+            index_begin = index.data_ptr()
+            good = (
+                good
+                and index.dtype is _I32
+                and index.device == device
+                and index.is_contiguous()
+                and (top_k is None or rows == tokens * top_k)
+            )
     except (AttributeError, ValueError, RuntimeError):  # no tensors, other ranks, no storage
         good = False
     if not good:
-        _refuse_operands(a, b, offsets, device)
-    return rows, experts, n, k, a_begin, b_begin, offsets.data_ptr()
+        _refuse_operands(a, b, offsets, device, index, top_k)
+    return rows, experts, n, k, a_begin, b_begin, offsets.data_ptr(), index_begin
 
 
 def _refuse_operands(
-    a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, device: torch.device
+    a: torch.Tensor,
+    b: torch.Tensor,
+    offsets: torch.Tensor,
+    device: torch.device,
+    index: torch.Tensor | None,
+    top_k: int | None,
 ) -> NoReturn:
     """Raises UserError with the first rule that is broken."""
     check_tensor("a", a, _F16, 2, device)
     check_tensor("b", b, _F16, 3, device)
     check_tensor("offsets", offsets, _I32, 1, device)
-    (_, k), (experts, _, depth) = a.shape, b.shape
+    if index is not None:
+        check_tensor("rows", index, _I32, 1, device)
+    (tokens, k), (experts, _, depth) = a.shape, b.shape
     if depth != k:
         raise UserError(f"a has K={k} columns and b has K={depth}: they must be equal")
     if offsets.shape[0] != experts + 1:
         raise UserError(
             f"offsets has {offsets.shape[0]} elements: b has {experts} experts, so it needs "
             f"{experts + 1}, the row where each expert begins and the end of the last"
+        )
+    if index is not None and top_k is not None and index.shape[0] != tokens * top_k:
+        raise UserError(
+            f"rows has {index.shape[0]} elements: {tokens} tokens with top_k={top_k} have "
+            f"{tokens * top_k}, one each"
         )
     raise UserError(
         "a or b requires a gradient, and this kernel has none: call it under "
@@ -98,13 +127,18 @@ def check_tensor(
         )
 
 
-def check_out(out: torch.Tensor, operands: Checked, device: torch.device) -> None:
-    """Raises UserError unless ``out`` can take c [rows, N] without touching the operands."""
-    rows, experts, n, k, a, b, offsets = operands
+def check_out(
+    out: torch.Tensor, operands: Checked, tokens: int, columns: int, device: torch.device
+) -> None:
+    """Raises UserError unless ``out`` can take c [rows, columns] without touching the operands.
+
+    ``tokens`` are the rows of a.
+    """
+    rows, experts, n, k, a, b, offsets, index = operands
     try:
         begin = out.data_ptr()
         good = (
-            out.shape == (rows, n)
+            out.shape == (rows, columns)
             and out.dtype is _F16
             and out.device == device
             and out.is_contiguous()
@@ -114,12 +148,13 @@ def check_out(out: torch.Tensor, operands: Checked, device: torch.device) -> Non
         good = False
     if not good:
         check_tensor("out", out, _F16, 2, device)
-        raise UserError(f"out has shape {list(out.shape)}: must be {[rows, n]}, rows x N")
-    end = begin + 2 * rows * n
+        raise UserError(f"out has shape {list(out.shape)}: must be {[rows, columns]}, one row each")
+    end = begin + 2 * rows * columns
     if (
-        (begin < a + 2 * rows * k and a < end)
+        (begin < a + 2 * tokens * k and a < end)
         or (begin < b + 2 * experts * n * k and b < end)
         or (begin < offsets + 4 * (experts + 1) and offsets < end)
+        or (index is not None and begin < index + 4 * rows and index < end)
     ):
         raise UserError(
             "out shares memory with an input, which is read while out is written: give out "
@@ -138,5 +173,19 @@ def check_offsets(offsets: torch.Tensor, rows: int) -> None:
             )
     if values[0] < 0 or values[-1] > rows:
         raise UserError(
-            f"offsets run from {values[0]} to {values[-1]}: must lie in 0..{rows}, the rows of a"
+            f"offsets run from {values[0]} to {values[-1]}: must lie in 0..{rows}, the rows of c"
+        )
+
+
+def check_rows(index: torch.Tensor, offsets: torch.Tensor, tokens: int) -> None:
+    """Reads the index, which waits for a GPU. Raises UserError unless what is used is a token.
+
+    ``offsets`` have been checked: they say which part of the index the experts read.
+    """
+    used = index[int(offsets[0]) : int(offsets[-1])]
+    wrong = torch.nonzero((used < 0) | (used >= tokens))
+    if wrong.shape[0]:
+        place = int(offsets[0]) + int(wrong[0])
+        raise UserError(
+            f"rows[{place}] is {int(index[place])}: must lie in 0..{tokens - 1}, the rows of a"
         )

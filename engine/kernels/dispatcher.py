@@ -53,6 +53,10 @@ class Dispatcher:
         words = ["python -m tuner.search", f"--op {problem.op}", f"--shape {shape}"]
         if problem.numerics is not Numerics.PROMOTED:
             words.append(f"--numerics {problem.numerics.value}")
+        if problem.gated:
+            words.append(f"--epilogue {problem.epilogue}")
+        if problem.gather:
+            words.append("--gather")
         words.append(f"--buckets {buckets}")
         if self._skew != Skew():
             words.append(f"--skew {self._skew}")

@@ -58,15 +58,18 @@ class Launch:
         self._counters = counters
         self._device = device
 
-    def __call__(self, a: int, b: int, c: int, offsets: int, stream: int) -> None:
-        """Queue the kernel on ``stream``, torch's current one, with these device pointers."""
+    def __call__(self, a: int, b: int, c: int, offsets: int, rows: int, stream: int) -> None:
+        """Queue the kernel on ``stream``, torch's current one, with these device pointers.
+
+        ``rows`` is 0 unless the problem gathers.
+        """
         if self._scratch is None:
             with self._lock:
-                self._launch(self._grid, (a, b, c, offsets, 0, 0, *self._scalars), stream)
+                self._launch(self._grid, (a, b, c, offsets, rows, 0, 0, *self._scalars), stream)
             return
         # Partial sums live in torch's memory of this stream, free for its next user at once.
         workspace = torch.empty(self._scratch[0], dtype=torch.uint8, device=self._device)
         counters = self._counters.get(stream, self._scratch[1])
-        pointers = (a, b, c, offsets, workspace.data_ptr(), counters.data_ptr())
+        pointers = (a, b, c, offsets, rows, workspace.data_ptr(), counters.data_ptr())
         with self._lock:
             self._launch(self._grid, (*pointers, *self._scalars), stream)

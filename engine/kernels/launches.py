@@ -14,7 +14,8 @@ from engine.kernels.loader import KernelLoader
 from engine.kernels.problems import problem_of_shape
 from search_spaces import GroupedGemmConfig, Numerics, Problem
 
-Sizes = tuple[int, int, int, int, int | None]  # rows, E, N, K, top_k
+# rows, E, N, K, top_k, epilogue, and whether rows are gathered
+Sizes = tuple[int, int, int, int, "int | None", str, bool]
 
 # A server meets every number of rows up to its batch limit; beyond this many the table is begun
 # anew, which costs some microseconds per entry that is still in use.
@@ -35,20 +36,23 @@ class Launches:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def run(self, operands: Checked, c: int, top_k: int | None) -> None:
-        """Queue the kernel on torch's current stream of this device; c [rows, N] is a pointer."""
+    def run(self, operands: Checked, c: int, top_k: int | None, epilogue: str) -> None:
+        """Queue the kernel on torch's current stream of this device; c [rows, N] is a pointer.
+
+        N is halved by a gated epilogue.
+        """
         if torch.cuda.current_device() != self._index or not hasattr(self._thread, "bound"):
             with torch.cuda.device(self._index):
                 self._bind()
-                self.run(operands, c, top_k)
+                self.run(operands, c, top_k, epilogue)
             return
-        rows, experts, n, k, a, b, offsets = operands
-        sizes = (rows, experts, n, k, top_k)
+        rows, experts, n, k, a, b, offsets, index = operands
+        sizes = (rows, experts, n, k, top_k, epilogue, index is not None)
         launch = self._ready.get(sizes) or self._first(sizes)
         if launch is not None:
             # torch.cuda.current_stream() makes an object for the same number, in 1.5 us.
             stream = torch._C._cuda_getCurrentRawStream(self._index)
-            launch(a, b, c, offsets, stream)
+            launch(a, b, c, offsets, index or 0, stream)
 
     def prepare(self, problem: Problem, rows: Sequence[int]) -> None:
         """Compile and load what these numbers of rows will run, with top_k given or not."""
@@ -69,8 +73,8 @@ class Launches:
         self._thread.bound = True
 
     def _first(self, sizes: Sizes) -> Launch | None:
-        rows, experts, n, k, top_k = sizes
-        problem = problem_of_shape(experts, n, k, top_k, self._numerics)
+        rows, experts, n, k, top_k, epilogue, gather = sizes
+        problem = problem_of_shape(experts, n, k, top_k, self._numerics, epilogue, gather)
         if rows == 0:
             return None
         return self._prepare(problem, [rows], top_k)[0]
@@ -88,5 +92,7 @@ class Launches:
             if len(self._ready) >= MOST_ENTRIES:
                 self._ready.clear()
             for count, launch in zip(rows, launches, strict=True):
-                self._ready[count, problem.experts, problem.n, problem.k, top_k] = launch
+                shape = (problem.experts, problem.n, problem.k)
+                sizes = (count, *shape, top_k, problem.epilogue, problem.gather)
+                self._ready[sizes] = launch
         return launches

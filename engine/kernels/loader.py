@@ -20,7 +20,8 @@ from templates import (
     render,
 )
 
-CodeKey = tuple[int, int, GroupedGemmConfig]  # N, K and the config: what fixes the machine code
+# N, K, epilogue, gather and the config: what fixes the machine code
+CodeKey = tuple[int, int, str, bool, GroupedGemmConfig]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class KernelLoader:
         Raises UserError when the toolchain is incomplete, when a kernel does not build, and while
         torch's current stream is captured: loading is not allowed then.
         """
-        keys = [(problem.n, problem.k, config.compile_key) for config in configs]
+        shape = (problem.n, problem.k, problem.epilogue, problem.gather)
+        keys = [(*shape, config.compile_key) for config in configs]
         missing = [key for key in dict.fromkeys(keys) if key not in self._loaded]
         if missing:
             if torch.cuda.is_current_stream_capturing():
@@ -56,7 +58,7 @@ class KernelLoader:
                     f"the kernel for {problem.key} is not loaded yet and cannot be while a CUDA "
                     "graph is captured: call warm_up or grouped_gemm once before"
                 )
-            variants = [render(problem, config) for _, _, config in missing]
+            variants = [render(problem, key[-1]) for key in missing]
             target = Target.for_tier(variants[0].tier, self._arch)
             self._build(variants, target)
             for key, variant in zip(missing, variants, strict=True):
@@ -82,5 +84,5 @@ class KernelLoader:
         offsets = torch.zeros(problem.experts + 1, dtype=torch.int32, device="cuda")
         stream = torch.cuda.current_stream().cuda_stream
         scalars = launch_shape(problem, config, rows=1).scalars
-        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, *scalars), stream)
+        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *scalars), stream)
         return LoadedKernel(kernel)

@@ -25,14 +25,23 @@ def resolve_problem(problem: Problem | str, numerics: Numerics) -> Problem:
 
 
 def problem_of_shape(
-    experts: int, n: int, k: int, top_k: int | None, numerics: Numerics
+    experts: int,
+    n: int,
+    k: int,
+    top_k: int | None,
+    numerics: Numerics,
+    epilogue: str = "plain",
+    gather: bool = False,
 ) -> Problem:
     """The grouped GEMM of b [E, N, K]; an unknown ``top_k`` counts as 1.
 
-    Raises UserError when N or K is no multiple of 8, or top_k does not lie in 1..E.
+    Raises UserError when N or K is no multiple of 8, or N none of 16 with a gated epilogue, when
+    top_k does not lie in 1..E, and for an unknown epilogue.
     """
     known = 1 if top_k is None else top_k
-    return Problem("grouped_gemm", experts, n, k, known, numerics=numerics)
+    return Problem(
+        "grouped_gemm", experts, n, k, known, numerics=numerics, epilogue=epilogue, gather=gather
+    )
 
 
 def checked_tokens(tokens: int) -> int:

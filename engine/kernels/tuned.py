@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 
-from engine.kernels.checks import check_offsets, check_operands, check_out
+from engine.kernels.checks import check_offsets, check_operands, check_out, check_rows
 from engine.kernels.dispatcher import Dispatcher
 from engine.kernels.explanation import Explanation, explain
 from engine.kernels.launches import Launches
@@ -16,6 +16,7 @@ from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_pr
 from engine.kernels.reference import grouped_gemm_reference
 from engine.kernels.tunings import Tunings
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
+from search_spaces.problem import GATED
 from templates.device import device_spec
 
 ASSUMED_ARCH = "sm_75"  # whose reference card ``explain`` speaks of on a machine without a GPU
@@ -60,6 +61,8 @@ class TunedKernels:
         b: torch.Tensor,
         offsets: torch.Tensor,
         *,
+        rows: torch.Tensor | None = None,
+        epilogue: str = "plain",
         top_k: int | None = None,
         out: torch.Tensor | None = None,
         check: bool = False,
@@ -67,29 +70,37 @@ class TunedKernels:
         """c [rows, N] fp16: rows offsets[e] to offsets[e + 1] of a [rows, K] times b[e]^T.
 
         a and b [E, N, K] are fp16, offsets int32 [E + 1], ascending within 0..rows; all of them
-        contiguous on this device, N and K multiples of 8. Rows outside the offsets are not
-        written: they stay as they were in ``out``, and are undefined without it. ``top_k`` tells
-        how many rows a token has, where the tuning DB has winners for several.
+        contiguous on this device, N and K multiples of 8. With ``rows``, int32 [rows], a is
+        [tokens, K] and row r reads row rows[r] of it: nothing is permuted in memory. A gated
+        ``epilogue`` (swiglu, geglu, reglu) makes c act(gate) x up, [rows, N / 2], from b as
+        :func:`interleave_gate_up` lays it out; what exceeds 65504 becomes 65504. Rows outside the
+        offsets are not written: they stay as they were in ``out``, and are undefined without it.
+        ``top_k`` tells how many rows a token has, where the tuning DB has winners for several.
 
         On a GPU the kernel is queued on torch's current stream and nothing waits for the device,
         so it can be captured in a CUDA graph, once its kernel is loaded (``warm_up``); offsets
         may change between replays. The first use of a shape compiles or loads what the kernel
-        cache lacks. Offsets are trusted there: descending ones or some beyond the rows read and
-        write memory of others. ``check=True`` reads them back first, which waits for the device;
-        on a CPU they are always checked. Raises UserError for tensors that break these rules.
+        cache lacks. Offsets and rows are trusted there: descending ones or some beyond their
+        range read and write memory of others. ``check=True`` reads them back first, which waits
+        for the device; on a CPU they are always checked. Raises UserError for tensors that break
+        these rules.
         """
-        operands = check_operands(a, b, offsets, self.device)
-        rows, n = operands[0], operands[2]
+        operands = check_operands(a, b, offsets, self.device, rows, top_k)
+        count, columns = operands[0], operands[2]
+        if epilogue in GATED:
+            columns //= 2
         if out is not None:
-            check_out(out, operands, self.device)
+            check_out(out, operands, a.shape[0], columns, self.device)
         if check or self._launches is None:
-            check_offsets(offsets, rows)
+            check_offsets(offsets, count)
+            if rows is not None:
+                check_rows(rows, offsets, a.shape[0])
         if self._launches is None:
-            problem_of_shape(*operands[1:4], top_k, self.numerics)
-            return grouped_gemm_reference(a, b, offsets, out)
+            problem_of_shape(*operands[1:4], top_k, self.numerics, epilogue)
+            return grouped_gemm_reference(a, b, offsets, out, rows=rows, epilogue=epilogue)
         if out is None:
-            out = a.new_empty(rows, n)
-        self._launches.run(operands, out.data_ptr(), top_k)
+            out = a.new_empty(count, columns)
+        self._launches.run(operands, out.data_ptr(), top_k, epilogue)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:

@@ -68,7 +68,7 @@ def cover(space: SearchSpace, problems: dict[str, Problem], gpu: GpuSpec, seed: 
     pool = [case for name in problems for case in _pool(space, name, problems[name], gpu, rng)]
     number: dict[Pair, int] = {}
     shows = [_bits(shown_pairs(case, space), number) for case in pool]
-    prices = [(1 + _mmas(case) / MMAS_OF_A_COMPILE) ** 0.5 for case in pool]
+    prices = [(1 + mmas(case) / MMAS_OF_A_COMPILE) ** 0.5 for case in pool]
     wanted, chosen = (1 << len(number)) - 1, []
     while wanted:
         best = max(range(len(pool)), key=lambda i: (shows[i] & wanted).bit_count() / prices[i])
@@ -96,7 +96,7 @@ def _bits(pairs: set[Pair], number: dict[Pair, int]) -> int:
     return sum(1 << number.setdefault(pair, len(number)) for pair in pairs)
 
 
-def _mmas(case: Case) -> float:
+def mmas(case: Case) -> float:
     """m16n8k8 that the small problem takes."""
     config, small = case.config, small_problem(case.problem, case.config)
     m_tiles = sum(-(-rows // config.tile_m) for rows in small.histogram)

@@ -49,8 +49,8 @@ class Found:
     what: str
 
 
-def emulated(config: GroupedGemmConfig, folder: Path, *edits: Edit) -> tuple[Emulated, str]:
-    """The config with these edits made: what became of it, and its PTX."""
+def built_with(problem: Problem, config: GroupedGemmConfig, folder: Path, *edits: Edit) -> Built:
+    """The config's PTX with these edits made."""
     include = folder / "include"
     shutil.copytree(OWN_INCLUDE, include)
     for edit in edits:
@@ -58,9 +58,15 @@ def emulated(config: GroupedGemmConfig, folder: Path, *edits: Edit) -> tuple[Emu
         text = path.read_text()
         assert text.count(edit.old) == 1, f"{edit.header} holds {text.count(edit.old)} {edit.old!r}"
         path.write_text(text.replace(edit.old, edit.new))
-    variant = render(PROBLEM, config)
+    variant = render(problem, config)
     ptx = ptx_of(translation_unit([variant]), options=(f"-I{include}",))
-    return check_config(PROBLEM, config, Built(variant, ptx, {}, 0.0), ROWS, seed=1), ptx
+    return Built(variant, ptx, {}, 0.0)
+
+
+def emulated(config: GroupedGemmConfig, folder: Path, *edits: Edit) -> tuple[Emulated, str]:
+    """The config with these edits made: what became of it, and its PTX."""
+    built = built_with(PROBLEM, config, folder, *edits)
+    return check_config(PROBLEM, config, built, ROWS, seed=1), built.ptx
 
 
 def fault(config: GroupedGemmConfig, folder: Path, *edits: Edit) -> Found:

@@ -95,7 +95,7 @@ def _launch(inputs: Inputs, config: GroupedGemmConfig, built: Built, most_rows: 
     workspace = torch.empty(shape.workspace_bytes // 4)
     counters = torch.zeros(shape.counters, dtype=torch.int32)
     scratch = [Unwritten(workspace), counters] if shape.counters else [None, None]
-    pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, *scratch]
+    pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, *scratch]
     emulate(
         built.ptx, shape.grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
         [*pointers, *shape.scalars],

@@ -212,7 +212,7 @@ def test_a_removed_threadfence(old: str, new: str, tmp_path: Path) -> None:
     found = fault(SPLIT, tmp_path, Edit(REDUCTION, old, new))
     assert (found.kind, found.cta) == (FaultKind.GLOBAL_RACE, "0,1")
     assert "ld.global.cg.f32" in found.line and "st.global.cg.f32" in found.other
-    assert "param_4'" in found.what and "which CTA (0,0,0) writes" in found.what
+    assert "param_5'" in found.what and "which CTA (0,0,0) writes" in found.what
 
 
 def test_a_counter_that_is_left_for_the_next_launch(tmp_path: Path) -> None:

@@ -33,6 +33,13 @@ def offsets(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
+def shared_with_rows() -> Operands:
+    """An out of halves that begins within the memory of rows."""
+    memory = torch.zeros(ROWS * N + 2 * ROWS).half()
+    rows = memory[: 2 * ROWS].view(torch.int32)
+    return {"rows": rows, "out": memory[16 : 16 + ROWS * N].view(ROWS, N)}
+
+
 BAD: list[tuple[str, Callable[[Operands], Operands], tuple[str, ...]]] = [
     ("not a tensor", lambda o: {"a": o["a"].numpy()}, ("a is a ndarray", "torch.Tensor")),
     ("a dtype", lambda o: {"a": o["a"].float()}, ("a is torch.float32", ".to(torch.float16)")),
@@ -64,6 +71,22 @@ BAD: list[tuple[str, Callable[[Operands], Operands], tuple[str, ...]]] = [
     ("beyond", lambda o: {"offsets": offsets(0, 3, 3, 7, 11)}, ("to 11", "0..10")),
     ("negative", lambda o: {"offsets": offsets(-1, 3, 3, 7, 10)}, ("from -1", "0..10")),
     ("gradient", lambda o: {"b": o["b"].requires_grad_()}, ("gradient", "inference_mode")),
+    ("rows type", lambda o: {"rows": [0] * ROWS}, ("rows is a list",)),
+    ("rows dtype", lambda o: {"rows": torch.zeros(ROWS)}, ("rows is torch.float32", "int32")),
+    ("rows device", lambda o: {"rows": offsets(*range(ROWS)).to("meta")}, ("rows is on meta",)),
+    ("rows dims", lambda o: {"rows": offsets(*range(ROWS))[None]}, ("rows has shape [1, 10]",)),
+    ("rows strided", lambda o: {"rows": offsets(*range(2 * ROWS))[::2]}, ("strides [2]",)),
+    ("rows too few", lambda o: {"rows": offsets(1, 2, 3)}, ("to 10", "0..3, the rows of c")),
+    ("rows not T x k", lambda o: {"rows": offsets(*range(ROWS)), "top_k": 2},
+     ("rows has 10 elements", "10 tokens with top_k=2 have 20")),
+    ("rows beyond", lambda o: {"rows": offsets(*range(1, ROWS + 1))}, ("rows[9] is 10", "0..9")),
+    ("rows negative", lambda o: {"rows": offsets(-1, *range(9))}, ("rows[0] is -1", "0..9")),
+    ("epilogue", lambda o: {"epilogue": "silu"}, ("unknown epilogue 'silu'", "swiglu, geglu")),
+    ("N and pairs", lambda o: {"epilogue": "reglu", "b": torch.ones(EXPERTS, 24, K).half()},
+     ("N=24", "multiple of 16", "32")),
+    ("gated out", lambda o: {"epilogue": "reglu", "out": torch.ones(ROWS, N).half()},
+     ("[10, 32]", "[10, 16]")),
+    ("out is rows", lambda o: shared_with_rows(), ("shares memory",)),
     ("out dtype", lambda o: {"out": torch.empty(ROWS, N)}, ("out is torch.float32",)),
     ("out shape", lambda o: {"out": torch.empty(ROWS, K).half()}, ("[10, 64]", "[10, 32]")),
     ("out device", lambda o: {"out": torch.empty(ROWS, N).half().to("meta")}, ("out is on meta",)),

@@ -8,12 +8,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from engine.kernels import NotTunedWarning, TunedKernels
+from engine.kernels import (
+    NotTunedWarning,
+    TunedKernels,
+    grouped_gemm_reference,
+    interleave_gate_up,
+)
 from search_spaces import Problem, UserError
+from search_spaces.problem import EPILOGUES
 from templates.device import device_spec
 from tests.gpu.dispatch_cases import (
     SMALL,
@@ -55,6 +62,25 @@ def test_ragged_rows_against_fp64(untuned: TunedKernels, seed: int) -> None:
     c = untuned.grouped_gemm(a, b, offsets, top_k=2, check=True)
     assert (c.dtype, c.shape, c.device) == (torch.float16, (rows, SMALL.n), a.device)
     assert_right(c, a, b, offsets, default_config(SMALL).acc)
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+def test_gathered_tokens_and_gated_columns(untuned: TunedKernels, epilogue: str) -> None:
+    """Against the torch reference, whose products are in fp32; fp16 rounds by 2^-11."""
+    _, b = operands(SMALL, 1, 5)
+    b = interleave_gate_up(torch.cat([b, b[:, :8]], dim=1))  # 272 rows: 136 gate, 136 up
+    hidden, _ = operands(SMALL, 100, 6)
+    offsets = ragged(SMALL, 200, 5)
+    generator = torch.Generator(DEVICE).manual_seed(7)
+    rows = (torch.randperm(200, generator=generator, device=DEVICE) // 2).int()
+    fused: dict[str, Any] = {"rows": rows, "epilogue": epilogue}
+    c = untuned.grouped_gemm(hidden, b, offsets, top_k=2, check=True, **fused)
+    expected = grouped_gemm_reference(hidden, b, offsets, **fused)
+    torch.testing.assert_close(c, expected, rtol=2e-3, atol=2e-2)
+    out = torch.empty_like(c)
+    with waiting_is_an_error():
+        assert untuned.grouped_gemm(hidden, b, offsets, top_k=2, out=out, **fused) is out
+    assert torch.equal(out, c)
 
 
 def test_no_rows(untuned: TunedKernels) -> None:

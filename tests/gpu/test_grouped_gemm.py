@@ -12,6 +12,7 @@ import torch
 from search_spaces import GroupedGemmConfig, Numerics, Problem, space_for
 from search_spaces.bucket import Bucket
 from search_spaces.numerics import tolerance, worst_case
+from search_spaces.problem import EPILOGUES
 from templates import Built, CompilePool, KernelCache, Target, launch_shape, render
 from templates.device import device_spec
 from tests.pairs import covering
@@ -70,6 +71,21 @@ def run(kernel: BoundKernel, inputs: Inputs) -> None:
 @pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=["ragged", "whole"])
 def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
     configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=500)
+    built = jobs(pool, problem, configs)
+    for histogram in HISTOGRAMS:
+        inputs = inputs_of(problem, histogram, seed=sum(histogram))
+        reference = list(full_reference(inputs))
+        for job, kernel in zip(built, bind(built, inputs), strict=True):
+            run(kernel, inputs)
+            verdict = check_values(inputs.c, reference, tolerance(job.config.acc, problem.k))
+            assert verdict.ok, f"{job.config} on {histogram}: {verdict.reason}"
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+def test_gathered_rows_and_gated_epilogues(epilogue: str, pool: CompilePool) -> None:
+    problem = replace(RAGGED, n=528, epilogue=epilogue, gather=True)
+    view = SPACE.view(problem, device_spec())
+    configs = covering(view, ("swap", "acc", "stages"), seed=12, draws=200)
     built = jobs(pool, problem, configs)
     for histogram in HISTOGRAMS:
         inputs = inputs_of(problem, histogram, seed=sum(histogram))

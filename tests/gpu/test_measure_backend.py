@@ -29,7 +29,8 @@ PROBLEM = Problem("grouped_gemm", experts=8, n=1024, k=1024, top_k=2)
 BUCKET = Bucket.parse("16@zipf:1.2")
 SIGNATURE = (
     "(cute::half_t const* a, cute::half_t const* b, cute::half_t* c, int const* offsets, "
-    "float* workspace, int* counters, int experts, int m_tiles, int group_m, int split_k)"
+    "int const* row_tokens, float* workspace, int* counters, int experts, int m_tiles, "
+    "int group_m, int split_k)"
 )
 PLANTED = {
     "writes nothing": "",

@@ -24,7 +24,7 @@ from search_spaces import (
 )
 from search_spaces.cost_model import LINE_CLK, explain, occupancy
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
-from search_spaces.traffic import TileGrid, segment_cost, traffic
+from search_spaces.traffic import TileGrid, Traffic, segment_cost, traffic
 from tests.search_spaces.spaces import HOPPER, MIXTRAL, TURING
 
 # The configs of which timings on an H100 exist: 64x64 warps for many tokens, 16x32 for few.
@@ -292,6 +292,28 @@ def test_traffic_is_least_when_all_fits_in_l2() -> None:
     assert moved.dram == segment_cost(config, HOPPER) * read + written
     # every CTA fetches its own rows and columns from L2: 8 m-tiles an expert, 4 n-tiles
     assert moved.l2 == 8 * 8 * small.expert_bytes + 4 * 2 * 8000 * 512 + 2 * 8000 * 512
+
+
+def test_gating_halves_what_is_written_and_gathering_reads_an_index() -> None:
+    config, rows = GroupedGemmConfig.parse(MANY), [1000] * 8
+    plain = Problem("grouped_gemm", 8, 512, 512, 2)
+    grid = TileGrid.of(plain, config, rows)
+
+    def moved(problem: Problem) -> Traffic:
+        return traffic(problem, config, HOPPER, rows, grid, resident=264)
+
+    before, gated = moved(plain), moved(replace(plain, epilogue="swiglu"))
+    half = 8000 * 512  # bytes: two each of half the columns
+    assert (before.dram - gated.dram, before.l2 - gated.l2) == (half, half)
+    gathered = moved(replace(plain, gather=True))
+    assert gathered.l2 - before.l2 == 4 * 4 * 8000  # by each of the four n-tiles
+    saved = segment_cost(config, HOPPER) * 2 * 4000 * 512  # A fits L2: 4,000 tokens, not 8,000 rows
+    assert before.dram - gathered.dram == pytest.approx(saved - 4 * 8000)
+    times = [
+        predict(problem, config, HOPPER, rows).overhead_us
+        for problem in (replace(plain, epilogue="swiglu"), plain, replace(plain, gather=True))
+    ]
+    assert times == sorted(times) and len(set(times)) == 3
 
 
 def test_taller_raster_groups_read_weights_less_often() -> None:

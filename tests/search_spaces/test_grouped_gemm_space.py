@@ -17,7 +17,7 @@ from search_spaces import (
     Problem,
     load_model,
 )
-from search_spaces.grouped_gemm_space import GROUPED_GEMM, smem_bytes
+from search_spaces.grouped_gemm_space import GROUPED_GEMM, register_estimate, smem_bytes
 from tests.search_spaces.spaces import MIXTRAL, ONE_OF_EACH, TURING, reduced
 
 FINE = "128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1"
@@ -78,6 +78,20 @@ def test_rules_about_the_problem(
     assert all(word in broken[rule] for word in words)
 
 
+def test_gate_and_up_columns_stay_in_one_warp() -> None:
+    config = replace(GroupedGemmConfig.parse(FINE), tile_m=16, warps_m=1, tile_n=32, warps_n=4)
+    gated = replace(MIXTRAL, epilogue="swiglu")
+    broken = {v.constraint: v.reason for v in GROUPED_GEMM.view(gated, TURING).explain(config)}
+    assert "8 columns per warp: swiglu needs gate and up" in broken["gate_up_pairs"]
+    assert not GROUPED_GEMM.view(MIXTRAL, TURING).explain(config)
+    assert not GROUPED_GEMM.view(gated, TURING).explain(replace(config, tile_n=64))
+
+
+def test_gathering_takes_a_register_for_each_staged_row() -> None:
+    config = GroupedGemmConfig.parse(FINE)  # 128 rows, 32 of them in a pass of 128 threads
+    assert register_estimate(config, gather=True) == register_estimate(config) + 4
+
+
 def test_promotion_rule_allows_whole_multiples_only() -> None:
     # 128 / 16 / 1 = 8 steps a tile: every period divides 8
     tile = replace(GroupedGemmConfig.parse(FINE), tile_m=32, tile_n=64, tile_k=128, smem="none")
@@ -92,7 +106,9 @@ def test_promotion_rule_allows_whole_multiples_only() -> None:
 
 
 def test_every_rule_is_exercised_above() -> None:
-    exercised = {rule for _, rule, _ in BROKEN} | {"useful_tile", "split_k", "promotion"}
+    exercised = {rule for _, rule, _ in BROKEN} | {
+        "useful_tile", "split_k", "promotion", "gate_up_pairs",
+    }  # fmt: skip
     assert {c.name for c in GROUPED_GEMM.constraints} <= exercised
 
 

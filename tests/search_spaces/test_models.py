@@ -44,6 +44,17 @@ def test_shapes_of_both_layers() -> None:
     assert (olmoe.n, olmoe.k, olmoe.experts, olmoe.top_k) == (2048, 2048, 64, 8)
 
 
+def test_gate_up_may_be_fused_and_down_may_not() -> None:
+    mixtral = load_model("mixtral-8x7b")
+    fused = mixtral.problem("gate_up", epilogue="swiglu", gather=True)
+    assert fused.key == f"{mixtral.problem('gate_up').key}.swiglu.gather"
+    assert fused.label == "mixtral-8x7b/gate_up"
+    wishes: list[dict[str, Any]] = [{"epilogue": "swiglu"}, {"gather": True}]
+    for wish in wishes:
+        with pytest.raises(UserError, match="layer down has neither gate columns nor tokens"):
+            mixtral.problem("down", **wish)
+
+
 def test_shared_experts_and_dense_layers() -> None:
     deepseek, qwen2 = load_model("deepseek-v2-lite"), load_model("qwen2-57b-a14b")
     assert (deepseek.layers, deepseek.moe_layers) == (27, 26)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Numerics, Problem, UserError
+from search_spaces.problem import EPILOGUES
 
 KEY = "grouped_gemm/E8.N28672.K4096.top2.f16.promoted"
 NAME = "grouped_gemm/mixtral-8x7b/gate_up/E8.N28672.K4096.top2.f16.promoted"
@@ -28,14 +29,24 @@ def test_label_is_no_part_of_identity() -> None:
     assert one != Problem("grouped_gemm", 8, 64, 64, 2, numerics=Numerics.FP32)
 
 
+def test_epilogue_and_gather_stand_last_in_the_key_and_plain_leaves_it_as_it_was() -> None:
+    fused = Problem("grouped_gemm", 8, 28672, 4096, 2, epilogue="swiglu", gather=True)
+    assert fused.key == f"{KEY}.swiglu.gather"
+    gathered = Problem("grouped_gemm", 8, 28672, 4096, 2, gather=True)
+    assert gathered.key == f"{KEY}.gather"
+    assert Problem.parse(f"{KEY}.plain") == Problem.parse(KEY)
+    assert len({fused, gathered, Problem.parse(KEY), Problem.parse(f"{KEY}.geglu")}) == 4
+
+
 @given(
     op=st.sampled_from(["grouped_gemm", "int4_gemm"]),
     experts=st.integers(1, 512),
-    n=st.integers(1, 4096).map(lambda i: 8 * i),
+    n=st.integers(1, 4096).map(lambda i: 16 * i),
     k=st.integers(1, 4096).map(lambda i: 8 * i),
     numerics=st.sampled_from(list(Numerics)),
     group=st.none() | st.integers(1, 1024),
-    epilogue=st.sampled_from(["plain", "swiglu"]),
+    epilogue=st.sampled_from(EPILOGUES),
+    gather=st.booleans(),
     label=st.sampled_from(["custom", "olmoe-1b-7b/down", "a b.c/E8/gate_up"]),
     data=st.data(),
 )
@@ -47,11 +58,12 @@ def test_key_and_name_round_trip(
     numerics: Numerics,
     group: int | None,
     epilogue: str,
+    gather: bool,
     label: str,
     data: st.DataObject,
 ) -> None:
     top_k = data.draw(st.integers(1, experts))
-    problem = Problem(op, experts, n, k, top_k, "f16", numerics, group, epilogue, label)
+    problem = Problem(op, experts, n, k, top_k, "f16", numerics, group, epilogue, label, gather)
     assert Problem.parse(problem.key) == problem
     again = Problem.parse(str(problem))
     assert (again, again.label) == (problem, label)
@@ -90,6 +102,31 @@ def test_bad_sizes_are_named(values: tuple[int, int, int, int], words: list[str]
 def test_text_that_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="no problem key"):
         Problem.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("n", "epilogue", "words"),
+    [
+        (64, "silu", ["unknown epilogue 'silu'", "plain, swiglu, geglu, reglu"]),
+        (72, "geglu", ["N=72 with epilogue geglu", "multiple of 16", "80"]),
+    ],
+)
+def test_bad_epilogues_are_named(n: int, epilogue: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        Problem("grouped_gemm", 8, n, 64, 2, epilogue=epilogue)
+    assert all(word in str(error.value) for word in words)
+    with pytest.raises(UserError, match=words[0]):
+        Problem.parse(f"grouped_gemm/E8.N{n}.K64.top2.f16.promoted.{epilogue}")
+
+
+def test_a_gated_epilogue_halves_c_and_gathering_reads_each_token_once() -> None:
+    plain = Problem("grouped_gemm", 4, 32, 64, 2)
+    fused = Problem("grouped_gemm", 4, 32, 64, 2, epilogue="reglu", gather=True)
+    assert (plain.columns, fused.columns) == (32, 16)
+    assert (plain.tokens(11), fused.tokens(11)) == (11, 6)
+    assert fused.flops(10) == plain.flops(10)
+    # three experts' weights, five tokens, ten numbers of four bytes, ten rows of half of C
+    assert fused.traffic(10, 3) == 3 * 32 * 64 * 2 + 5 * 64 * 2 + 10 * 4 + 10 * 16 * 2
 
 
 def test_flops_and_bytes_by_hand() -> None:

@@ -17,6 +17,7 @@ from tests.pairs import covering
 SPACE = space_for("grouped_gemm")
 CARD = find_gpu("RTX 2080 Ti")
 MIXTRAL = Problem("grouped_gemm", 8, 28672, 4096, 2, numerics=Numerics.FP16)
+FUSED = replace(MIXTRAL, epilogue="swiglu", gather=True)
 RAGGED = Problem("grouped_gemm", 5, 520, 1000, 2, numerics=Numerics.FP16)
 # What the code branches on; tile and warp counts only change numbers.
 BRANCHES = ("swap", "acc", "smem", "stages", "fragments", "k_step", "cache", "warps_k", "min_ctas")
@@ -30,11 +31,11 @@ def pool() -> Iterator[CompilePool]:
         yield pool
 
 
-def has_room(config: GroupedGemmConfig) -> bool:
+def has_room(config: GroupedGemmConfig, *, gather: bool = False) -> bool:
     """A quarter of the registers to spare: at the limit the assembler may spill a few bytes, which
     a search sees in the compiler's report and in the time."""
     limit = min(255, CARD.regs_per_sm // (config.threads * config.min_ctas))
-    return register_estimate(config) <= 0.75 * limit
+    return register_estimate(config, gather=gather) <= 0.75 * limit
 
 
 def build(pool: CompilePool, problem: Problem, configs: list[GroupedGemmConfig]) -> list[Built]:
@@ -53,6 +54,29 @@ def test_every_class_of_variants_compiles_and_spills_nothing(
     for config, built in zip(configs, build(pool, problem, configs), strict=True):
         report = built.binaries["sm_75"].resources
         assert report.spill_stores == report.spill_loads == 0, f"{config}: {report}"
+
+
+def test_fused_variants_spill_nothing(pool: CompilePool) -> None:
+    view, names = SPACE.view(FUSED, CARD), ("swap", "acc", "stages")
+    configs = covering(
+        view, names, seed=3, draws=300, keep=lambda config: has_room(config, gather=True)
+    )
+    for config, built in zip(configs, build(pool, FUSED, configs), strict=True):
+        report = built.binaries["sm_75"].resources
+        assert report.spill_stores == report.spill_loads == 0, f"{config}: {report}"
+
+
+def test_gathering_reads_each_number_once(pool: CompilePool) -> None:
+    """One 32-bit load a staged row more than without, and one multiply-add a 128-bit load of A."""
+    [plain], [gathered] = (
+        build(pool, problem, [BASE]) for problem in (MIXTRAL, replace(MIXTRAL, gather=True))
+    )
+    numbers = [
+        len(re.findall(r"ld\.global(?:\.nc)?\.[us]32", built.ptx)) for built in (plain, gathered)
+    ]
+    assert numbers[1] - numbers[0] == 4  # 64 rows, 16 of them in a pass of 128 threads
+    addresses = re.findall(rf"mad\.wide\.u32\s+%rd\d+, %r\d+, {2 * MIXTRAL.k},", gathered.ptx)
+    assert len(addresses) == (1 + BASE.stages) * 4
 
 
 def test_default_configs_compile_and_spill_nothing(pool: CompilePool) -> None:

@@ -62,6 +62,25 @@ def test_tokens_on_the_narrow_axis_need_fewer_mmas(capsys: pytest.CaptureFixture
     assert counts["mma"][0] == 9 * (16 // 8) * (32 // 16) * (3 * 32 // 8)
 
 
+def test_a_gated_and_gathered_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half the columns are written, and each row's number is read beside its token's row."""
+    fused = ("--epilogue", "swiglu", "--gather")
+    found = document(capsys, "--config", CONFIG, *SHAPE, *ROWS, *fused)
+    assert found["problem"].endswith(".swiglu.gather")
+    [config] = found["configs"]
+    assert (config["status"], config["tiles"], config["all_tiles"]) == ("ok", 9, 9)
+    counts = figures(found)
+    assert counts["mma"] == (9 * (32 // 8) * (3 * 32 // 8), 9 * (32 // 8) * (72 // 8))
+    assert counts["flops"][1] == 2 * 21 * 96 * 72
+    assert counts["global_store_bytes"][0] == counts["written_bytes"][1] == 21 * 48 * 2
+    assert counts["read_bytes"][1] == 2 * 72 * (21 + 2 * 96) + 4 * 21
+
+    assert main(["--config", CONFIG, *SHAPE, *ROWS, *fused, "--ctas", "4"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("right: every element of 4 of 9 tiles of C within its bound")
+    assert re.search(r"^problem .*/E4\.N96\.K72\.top2\.f16\.promoted\.swiglu\.gather$", told, re.M)
+
+
 def test_a_comparison_shows_what_the_swizzle_removes(capsys: pytest.CaptureFixture[str]) -> None:
     """Unswizzled, 8 rows of 32 halves share 2 of the 8 chunks of the banks: 4 wavefronts for 1."""
     pair = ("--compare", UNSWIZZLED, CONFIG, *SHAPE, *ROWS)
@@ -137,6 +156,12 @@ def test_a_planted_bug_is_told_first(
         (["--config", "fast"], "'fast' is no grouped_gemm config"),
         (["--config", "default", "--op", "gemm"], "unknown op 'gemm'"),
         (["--config", CONFIG.replace("f32", "f16")], "acc=f16 is not allowed with promoted"),
+        (["--config", "default", "--epilogue", "glu"], "unknown epilogue 'glu'"),
+        (["--config", "default", "--layer", "down", "--gather"], "an epilogue and gather go with"),
+        (
+            ["--config", CONFIG.replace("w1x2", "w1x4"), "--epilogue", "swiglu"],
+            "8 columns per warp: swiglu needs gate and up columns in one",
+        ),
         (["--config", "default", "--gpu", "A9"], "unknown GPU 'A9'"),
         (["--config", "default", "--ctas", "3"], "--ctas 3 goes with --bucket or --rows"),
         (["--config", "default", "--rows", "3,x"], "--rows '3,x': expected rows"),

@@ -115,10 +115,11 @@ def test_a_problem_is_one_by_its_shape_whatever_its_label(db: TuningDB) -> None:
 
 
 def test_every_part_of_a_problem_survives(db: TuningDB) -> None:
-    odd = Problem("int4_gemm", 64, 1408, 2048, 6, "i4", Numerics.FP32, 128, "swiglu", "a b/c")
+    odd = Problem("int4_gemm", 64, 1408, 2048, 6, "i4", Numerics.FP32, 128, "swiglu", "a b/c", True)
     db.add_trial(trial(begin(db), problem=odd))
     found = db.trials(odd, SIXTEEN, "H100")[0].problem
-    assert (found, found.label) == (odd, "a b/c")
+    assert (found, found.label, found.gather) == (odd, "a b/c", True)
+    assert db.trials(replace(odd, gather=False), SIXTEEN, "H100") == []
 
 
 def test_a_bucket_keeps_all_its_digits(db: TuningDB) -> None:

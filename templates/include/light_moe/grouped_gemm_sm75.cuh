@@ -1,7 +1,7 @@
-// Grouped GEMM for sm_75: C[t, :] = B[expert(t)] A[t, :] with tokens sorted by expert.
+// Grouped GEMM for sm_75: C[r, :] = B[expert(r)] A[r, :] with rows sorted by expert; with kGather
+// row r of A is that of its token, with a gated epilogue pairs of columns become one.
 //
-// Every cute::Layout comes finished from the generator: nothing is partitioned here, since layout
-// algebra at compile time costs NVRTC twenty times what the kernel itself does.
+// Every cute::Layout comes finished from the generator: nothing is partitioned here.
 #pragma once
 
 #include <light_moe/epilogue.cuh>
@@ -13,10 +13,11 @@
 namespace light_moe {
 
 struct GroupedGemmArgs {
-  half_t const* a;    // [T, K]
+  half_t const* a;    // [rows, K], or [tokens, K] with kGather
   half_t const* b;    // [experts, N, K]
-  half_t* c;          // [T, N]
+  half_t* c;          // [rows, kOutN]
   int const* offsets; // [experts + 1], ascending, first 0
+  int const* rows;    // [rows], the token that each reads; null without kGather
   float* workspace;   // split-K partial sums
   int* counters;      // one a tile, zero before and after
   int experts;
@@ -44,19 +45,22 @@ struct Mainloop {
   static constexpr int kTileA = V::kTileM * V::kRowHalves, kTileB = V::kTileN * V::kRowHalves;
   static constexpr int kStage = kTileA + kTileB;
 
-  StagedTile<V, V::kTileM, Cache::kAll, true> a;
+  StagedTile<V, V::kTileM, Cache::kAll, true, V::kGather> a;
   StagedTile<V, V::kTileN, V::kCache, V::kN % V::kTileN != 0> b;
   Fragment<V, typename V::X, 2> x;
   Fragment<V, typename V::Y, 1> y;
   half_t* ring;
   int slot;  // this thread's chunk of a staged pass, swizzled
 
-  CUTE_DEVICE Mainloop(half_t const* a_tile, int rows, half_t const* b_tile, int columns,
-                       int first_k_tile, half_t* ring)
+  // a_tile: its first row, or the first of all with kGather; index: where its rows lie then.
+  CUTE_DEVICE Mainloop(half_t const* a_tile, int const* index, int rows, half_t const* b_tile,
+                       int columns, int first_k_tile, half_t* ring)
       : a(a_tile, min(rows, V::kTileM), first_k_tile),
         b(b_tile, min(columns, V::kTileN), first_k_tile),
         ring(ring),
-        slot(typename V::Swz{}(typename V::Copy{}(int(threadIdx.x)))) {}
+        slot(typename V::Swz{}(typename V::Copy{}(int(threadIdx.x)))) {
+    if constexpr (V::kGather) a.gather(index);
+  }
 
   CUTE_DEVICE void fetch(bool more) {
     a.fetch(more);
@@ -151,7 +155,8 @@ CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
   int const first = kTilesK * int(blockIdx.y) / args.split_k;
   int const last = kTilesK * int(blockIdx.y + 1) / args.split_k;
   Accumulator<V> acc;
-  Mainloop<V> loop(args.a + size_t(tile.row) * V::kK, tile.rows,
+  Mainloop<V> loop(args.a + (V::kGather ? 0 : size_t(tile.row) * V::kK), args.rows + tile.row,
+                   tile.rows,
                    args.b + (size_t(tile.expert) * V::kN + n) * V::kK, columns, first,
                    reinterpret_cast<half_t*>(shared));
   if constexpr (V::kStages == 1) {
@@ -169,13 +174,15 @@ CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
                           reinterpret_cast<int*>(shared)))
       return;
   }
-  half_t* c = args.c + size_t(tile.row) * V::kN + n;
+  constexpr int kPerColumn = V::kN / V::kOutN;  // columns of the tile that make one of C
+  half_t* c = args.c + size_t(tile.row) * V::kOutN + n / kPerColumn;
+  int const out_columns = columns / kPerColumn;
   if constexpr (V::kSwap) {
     __syncthreads();
     if (threadIdx.x < kOutThreads<V>)
-      write_columns<V>(acc, c, tile.rows, columns, reinterpret_cast<half_t*>(shared));
+      write_columns<V>(acc, c, tile.rows, out_columns, reinterpret_cast<half_t*>(shared));
   } else if (threadIdx.x < kOutThreads<V>) {
-    write_rows<V>(acc, c, tile.rows, columns);
+    write_rows<V>(acc, c, tile.rows, out_columns);
   }
 }
 

@@ -8,8 +8,10 @@ namespace light_moe {
 
 using namespace cute;
 
-// V: the variant. kRows: rows of the operand's tile. kRagged: some rows may not exist.
-template <class V, int kRows, Cache kCache, bool kRagged>
+// V: the variant. kRows: rows of the operand's tile. kRagged: some rows may not exist. kGather: they
+// lie anywhere, found by an index that is read once. A row's number is kept, not its address: one
+// 32-bit register a pass, and one multiply-add a load.
+template <class V, int kRows, Cache kCache, bool kRagged, bool kGather = false>
 struct StagedTile {
   static constexpr int kPassRows = V::kPassRows;
   static constexpr int kPasses = (kRows + kPassRows - 1) / kPassRows;
@@ -22,6 +24,7 @@ struct StagedTile {
   int column;            // its first k, counted from the start of the row
   int row;               // its row in pass 0
   int rows;              // rows that exist
+  unsigned numbers[kGather ? kPasses : 1];  // of the rows gathered from `source`, one a pass
 
   // origin: first row of the tile, [rows, K] row-major. Rows that do not exist stay zero for good.
   CUTE_DEVICE StagedTile(half_t const* origin, int rows, int first_k_tile)
@@ -30,6 +33,23 @@ struct StagedTile {
         rows(rows) {
     source = origin + size_t(row) * V::kK + column;
     clear(staged);
+  }
+
+  // Before the first fetch: row r of the tile is row index[r] from the origin on.
+  CUTE_DEVICE void gather(int const* index) {
+    source -= size_t(row) * V::kK;
+    CUTE_UNROLL
+    for (int pass = 0; pass < kPasses; ++pass)
+      numbers[pass] = exists(pass) ? index[row + pass * kPassRows] : 0;
+  }
+
+  // volatile: hoisted out of the main loop, the products would take two registers a pass.
+  CUTE_DEVICE half_t const* gathered(int pass) const {
+    half_t const* chunk;
+    asm volatile("mad.wide.u32 %0, %1, %2, %3;"
+                 : "=l"(chunk)
+                 : "r"(numbers[pass]), "n"(2 * V::kK), "l"(source));
+    return chunk;
   }
 
   CUTE_DEVICE bool exists(int pass) const {
@@ -45,8 +65,12 @@ struct StagedTile {
       if constexpr (kTailK) {
         if (!inside) chunk = uint128_t(0);
       }
-      // K is a constant, so that the rows of all passes are immediates of one address
-      load_if<kCache>(more && inside && exists(pass), source + pass * kPassRows * V::kK, chunk);
+      if constexpr (kGather) {
+        load_if<kCache>(more && inside && exists(pass), gathered(pass), chunk);
+      } else {
+        // K is a constant, so that the rows of all passes are immediates of one address
+        load_if<kCache>(more && inside && exists(pass), source + pass * kPassRows * V::kK, chunk);
+      }
     }
     source += V::kTileK;
     if constexpr (kTailK) column += V::kTileK;
