@@ -55,12 +55,13 @@ def _configs(options: EmulateOptions) -> list[Any]:
 
 def _task(options: EmulateOptions, configs: Sequence[Any]) -> Task:
     seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
-    if options.rows is not None:
-        return Task(options.problem, options.rows, seed, options.parts or DEFAULT_PARTS)
+    rows = options.rows
     if options.bucket is not None:
         rows = tuple(options.bucket.histogram(options.problem, seed))
-        return Task(options.problem, rows, seed, options.parts or DEFAULT_PARTS)
-    return Task.small(options.problem, configs, seed)
+    if rows is None:
+        return Task.small(options.problem, configs, seed, options.processes)
+    parts = options.parts or DEFAULT_PARTS
+    return Task(options.problem, rows, seed, parts, options.processes)
 
 
 def _built(config: Any, built: Built | BuildError) -> Built:

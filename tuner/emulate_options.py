@@ -46,6 +46,7 @@ class EmulateOptions:
     parts: int | None
     gpu: str
     seed: int | None
+    processes: int
     lines: int | None
     json: bool
 
@@ -67,6 +68,7 @@ def parse_emulate_options(argv: Sequence[str]) -> EmulateOptions:
         parts=given.ctas,
         gpu=given.gpu,
         seed=given.seed,
+        processes=given.processes,
         lines=given.lines,
         json=given.json,
     )
@@ -112,6 +114,10 @@ def _parser() -> Parser:
     add(
         "--seed", type=whole_number(0, LARGEST_SEED),
         help="of the inputs (default: a fresh one, printed)",
+    )  # fmt: skip
+    add(
+        "--processes", type=whole_number(1), default=1, metavar="N",
+        help="share the CTAs of configs that do not split K (default: %(default)s)",
     )  # fmt: skip
     add(
         "--lines", nargs="?", type=whole_number(1), const=DEFAULT_LINES, metavar="N",

@@ -35,14 +35,16 @@ def check_config(
     sample: Sequence[Patch] | None = None,
     count: bool = False,
     budget: int = BUDGET,
+    processes: int = 1,
 ) -> Emulated:
     """Runs ``built``, which was built for (problem, config), on operands drawn from ``seed``.
 
     ``histogram`` is rows per expert, [E], at least one in all. Every element of C is compared with
     fp32 and has to be written, the counters of split-K have to be zero afterwards. With ``sample``,
     only the CTAs of these parts of C run; they have to write these and nothing else. ``count``
-    keeps the emulation's counters. Raises UserError for operands beyond a gigabyte, and PtxError
-    for PTX that the emulator does not know.
+    keeps the emulation's counters. ``processes`` share the CTAs, unless K is split between these.
+    Raises UserError for operands beyond a gigabyte and for more than one process where CTAs add up
+    their sums, PtxError for PTX that the emulator does not know.
     """
     rows = sum(histogram)
     require_size(problem, rows)
@@ -55,6 +57,7 @@ def check_config(
             built.ptx, shape.grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
             _arguments(inputs, shape, counters), entry=built.variant.entry,
             ctas=None if sample is None else ctas_of(sample, shape), count=count, budget=budget,
+            processes=processes,
         )  # fmt: skip
     except EmulationFault as fault:
         return Emulated(TrialStatus.LAUNCH_ERROR, str(fault), None, None)

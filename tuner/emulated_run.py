@@ -44,19 +44,20 @@ class EmulatedRun:
 class Task:
     """A problem with rows per expert, [E], and what to draw its operands from.
 
-    At most ``most_parts`` tiles of C are computed; None means all.
+    At most ``most_parts`` tiles of C are computed, None meaning all, by ``processes``.
     """
 
     problem: Problem
     histogram: tuple[int, ...]
     seed: int
     most_parts: int | None = None
+    processes: int = 1
 
     @classmethod
-    def small(cls, problem: Problem, configs: Sequence[Any], seed: int) -> Task:
+    def small(cls, problem: Problem, configs: Sequence[Any], seed: int, processes: int = 1) -> Task:
         """The small problem that suits all configs, whole."""
         small = small_problem(problem, *configs)
-        return cls(small.problem, small.histogram, seed)
+        return cls(small.problem, small.histogram, seed, processes=processes)
 
     def run(self, config: Any, built: Built) -> EmulatedRun:
         """Runs ``built``, made for this problem. Raises UserError for operands that are too large
@@ -66,6 +67,7 @@ class Task:
         emulated = check_config(
             self.problem, config, built, self.histogram, self.seed,
             sample=chosen if len(chosen) < len(found) else None, count=True,
+            processes=self.processes,
         )  # fmt: skip
         ideal = ideal_of(self.problem, config, chosen)
         return EmulatedRun(config, built, emulated, ideal, len(chosen), len(found))

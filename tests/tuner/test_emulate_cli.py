@@ -55,6 +55,20 @@ def test_the_counters_are_what_the_problem_asks_for(capsys: pytest.CaptureFixtur
     assert counts["read_bytes"][0] >= 2 * 72 * (3 * 21 + 3 * 96)  # once by each tile that needs it
 
 
+def test_processes_share_the_ctas(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = document(capsys, "--config", CONFIG, *SHAPE, *ROWS)
+    shared = document(capsys, "--config", CONFIG, *SHAPE, *ROWS, "--processes", "2")
+    assert figures(shared) == figures(alone)
+    assert shared["configs"][0]["status"] == "ok"
+
+
+def test_ctas_that_add_up_their_sums_need_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    long = ("--shape", "E=2,N=32,K=1024,top_k=1", "--rows", "3")
+    assert main(["--config", f"{CONFIG[:-1]}2", *long, "--processes", "2"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "one process" in told and told.count("\n") == 1
+
+
 def test_tokens_on_the_narrow_axis_need_fewer_mmas(capsys: pytest.CaptureFixture[str]) -> None:
     counts = figures(document(capsys, "--config", SWAPPED, *SHAPE, *ROWS))
     # 8-wide blocks of the 16, 4 and 1 rows of the three tiles of rows, 16-wide ones of 96 columns.

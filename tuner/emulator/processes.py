@@ -56,7 +56,7 @@ def _run_part(job: Job) -> _Part:
     if emulation.synchronised:
         raise UserError(
             "the CTAs of this launch depend on each other (atomics or fences on global memory): "
-            "run it with processes=1"
+            "run it in one process (processes=1)"
         )
     changes = {}
     for number, view in views.items():
@@ -71,7 +71,7 @@ def _merge(view: Array, before: Array, places: Array, values: Array, number: int
     if len(clash):
         raise UserError(
             f"CTAs wrote different values to byte {int(places[clash[0]])} of argument {number}, in "
-            "an order that nothing fixes: processes=1 with checks names them"
+            "an order that nothing fixes: one process, with checks, names them"
         )
     view[places] = values
 
