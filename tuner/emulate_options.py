@@ -117,7 +117,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add(
         "--processes", type=whole_number(1), default=1, metavar="N",
-        help="share the CTAs of configs that do not split K (default: %(default)s)",
+        help="share the CTAs of configs that do not split K; worth it beyond 10 s (default: 1)",
     )  # fmt: skip
     add(
         "--lines", nargs="?", type=whole_number(1), const=DEFAULT_LINES, metavar="N",

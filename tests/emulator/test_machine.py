@@ -79,7 +79,7 @@ def test_ctas_that_do_not_depend_on_each_other_run_in_processes() -> None:
 
 def test_ctas_that_depend_on_each_other_need_one_process() -> None:
     lock, total = np.zeros(1, np.int32), np.zeros(1, np.int32)
-    with pytest.raises(UserError, match=r"depend on each other .* processes=1"):
+    with pytest.raises(UserError, match=r"depend on each other .*processes=1"):
         emulate(ptx_of(LOCK), (4, 1, 1), (32, 1, 1), 0, [lock, total], processes=2)
     clash = """extern "C" __global__ void clash(int* out) { out[0] = 1 + blockIdx.x; }"""
     with pytest.raises(UserError, match="wrote different values to byte 0 of argument 0"):
