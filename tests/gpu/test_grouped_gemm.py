@@ -68,9 +68,9 @@ def run(kernel: BoundKernel, inputs: Inputs) -> None:
     assert kernel.counters_are_zero()
 
 
-@pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=["ragged", "whole"])
-def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
-    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=500)
+def check_everywhere(
+    pool: CompilePool, problem: Problem, configs: Sequence[GroupedGemmConfig]
+) -> None:
     built = jobs(pool, problem, configs)
     for histogram in HISTOGRAMS:
         inputs = inputs_of(problem, histogram, seed=sum(histogram))
@@ -79,6 +79,12 @@ def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
             run(kernel, inputs)
             verdict = check_values(inputs.c, reference, tolerance(job.config.acc, problem.k))
             assert verdict.ok, f"{job.config} on {histogram}: {verdict.reason}"
+
+
+@pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=["ragged", "whole"])
+def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
+    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=500)
+    check_everywhere(pool, problem, configs)
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
@@ -86,14 +92,7 @@ def test_gathered_rows_and_gated_epilogues(epilogue: str, pool: CompilePool) -> 
     problem = replace(RAGGED, n=528, epilogue=epilogue, gather=True)
     view = SPACE.view(problem, device_spec())
     configs = covering(view, ("swap", "acc", "stages"), seed=12, draws=200)
-    built = jobs(pool, problem, configs)
-    for histogram in HISTOGRAMS:
-        inputs = inputs_of(problem, histogram, seed=sum(histogram))
-        reference = list(full_reference(inputs))
-        for job, kernel in zip(built, bind(built, inputs), strict=True):
-            run(kernel, inputs)
-            verdict = check_values(inputs.c, reference, tolerance(job.config.acc, problem.k))
-            assert verdict.ok, f"{job.config} on {histogram}: {verdict.reason}"
+    check_everywhere(pool, problem, configs)
 
 
 @pytest.mark.parametrize("swap", [False, True])
