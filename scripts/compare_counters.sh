@@ -12,13 +12,7 @@
 #
 # Exit status: 0, 1 when more than two configs differ, 2 when one could not be profiled.
 set -uo pipefail
-site=""
-if [ -n "${LIGHT_MOE_SITE:-}" ]; then
-    site=$(realpath -e -- "$LIGHT_MOE_SITE") || exit 2
-fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-export PYTHONPATH="$PWD${site:+:$site}${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-python=${PYTHON:-python3}
+source "$(dirname "${BASH_SOURCE[0]}")/gpu_environment.sh" || exit
 ncu=${NCU:-ncu}
 out=${OUT:-build/results}
 mkdir -p "$out/ncu" || exit 1

@@ -13,11 +13,7 @@
 # Exit status: pytest's; a machine without a usable GPU runs no test and fails with status 5.
 set -uo pipefail
 command_line="scripts/gpu_check.sh $*"
-site=""
-if [ -n "${LIGHT_MOE_SITE:-}" ]; then
-    site=$(realpath -e -- "$LIGHT_MOE_SITE") || exit 2
-fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+source "$(dirname "${BASH_SOURCE[0]}")/gpu_environment.sh" || exit
 
 revision=""
 while getopts r: option; do
@@ -29,10 +25,7 @@ done
 shift $((OPTIND - 1))
 [ -n "$revision" ] || revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
 
-python=${PYTHON:-python3}
 out=${OUT:-build/gpu_check}
-export PYTHONPATH="$PWD${site:+:$site}${PYTHONPATH:+:$PYTHONPATH}"
-export PYTHONUNBUFFERED=1
 mkdir -p "$out" || exit 1
 rm -f "$out/gpu_check.md" "$out/gpu_check.xml"
 

@@ -12,13 +12,7 @@
 # Exit status: 0, or the last one that was not.
 set -uo pipefail
 minutes=${1:-4}
-site=""
-if [ -n "${LIGHT_MOE_SITE:-}" ]; then
-    site=$(realpath -e -- "$LIGHT_MOE_SITE") || exit 2
-fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-export PYTHONPATH="$PWD${site:+:$site}${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-python=${PYTHON:-python3}
+source "$(dirname "${BASH_SOURCE[0]}")/gpu_environment.sh" || exit
 out=${OUT:-build/results}
 mkdir -p "$out" || exit 1
 db=$out/tuning.sqlite
