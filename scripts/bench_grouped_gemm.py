@@ -25,7 +25,7 @@ from scripts.grouped_gemm_tables import DEFAULT, VARIANTS, WINNER, Result, body
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
 from search_spaces import Bucket, GpuSpec, Problem, SpaceView, UserError, bucket_grid, space_for
 from search_spaces.models import LAYERS, load_model
-from templates.built import Built, Target
+from templates.built import Target, require_built
 from templates.device import device_spec
 from templates.grouped_gemm import render
 from templates.pool import CompilePool
@@ -162,9 +162,8 @@ def _build(cases: Sequence[Case], gpu: GpuSpec) -> dict[tuple[Problem, Any], Job
     target = Target.for_tier(variants[0].tier, gpu.arch)
     jobs = {}
     with CompilePool() as pool:
-        for (problem, config), built in zip(wanted, pool.build(variants, target), strict=True):
-            if not isinstance(built, Built):
-                raise UserError(f"{config} does not compile: {built.log.strip().splitlines()[0]}")
+        for (problem, config), result in zip(wanted, pool.build(variants, target), strict=True):
+            built = require_built(result, config)
             jobs[problem, config] = job_of(Candidate(config, built), target, pool.cache)
     return jobs
 

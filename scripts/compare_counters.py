@@ -31,7 +31,7 @@ from scripts.ncu_profile import (
 )
 from search_spaces import Bucket, Problem, UserError
 from search_spaces.grouped_gemm import GroupedGemmConfig
-from templates.built import BuildError, Target
+from templates.built import Target, require_built
 from templates.compiler import compile_batch
 from templates.grouped_gemm import launch_shape, render
 from tuner.emulated_gemm import check_config
@@ -147,9 +147,8 @@ def compare(name: str, profile: Profile) -> Comparison:
 
 def emulate_counts(config: Any, histogram: Sequence[int]) -> Totals:
     """What the emulator counts for every CTA of PROBLEM. Raises UserError for a wrong kernel."""
-    [built] = compile_batch([render(PROBLEM, config)], Target("compute_75", ()))
-    if isinstance(built, BuildError):
-        raise UserError(f"{config} does not compile: {built.log.splitlines()[0]}")
+    [result] = compile_batch([render(PROBLEM, config)], Target("compute_75", ()))
+    built = require_built(result, config)
     checked = check_config(PROBLEM, config, built, histogram, SEED, count=True)
     if not checked.ok or checked.emulation is None or checked.emulation.counters is None:
         raise UserError(f"{config} is wrong: {checked.reason}")

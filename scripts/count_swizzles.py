@@ -26,7 +26,7 @@ from search_spaces import Problem, SearchSpace, UserError, find_gpu, space_for
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.layouts import Operand, tile_layouts
 from search_spaces.parameter import Parameter
-from templates.built import BuildError, Built
+from templates.built import BuildError, Built, require_built
 from templates.compiler import compile_batch
 from templates.grouped_gemm import render
 from tuner.provenance import command_line
@@ -113,9 +113,7 @@ def count(configs: Sequence[GroupedGemmConfig]) -> list[Conflicts]:
 
 
 def _count_one(config: GroupedGemmConfig, built: Built | BuildError) -> Conflicts:
-    if isinstance(built, BuildError):
-        raise UserError(f"{config} does not compile: {built.log.splitlines()[0]}")
-    loads, stores = emulated(config, built)
+    loads, stores = emulated(config, require_built(built, config))
     return Conflicts(shape_name(config), str(config), loads, stores, *predicted(config))
 
 

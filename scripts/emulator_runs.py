@@ -12,7 +12,7 @@ from unittest.mock import patch
 import torch
 
 from search_spaces import Bucket, Problem, UserError, find_gpu, space_for
-from templates.built import BuildError, Built, Target
+from templates.built import Built, Target, require_built
 from templates.compiler import compile_batch
 from templates.grouped_gemm import launch_shape, render
 from tuner.emulator import Unwritten, emulate, job
@@ -129,9 +129,8 @@ def make_case(name: str, k: int, tiles_m: int, tiles_n: int) -> Case:
     valid_config(config, space.view(problem, find_gpu("RTX 2080 Ti")))
     if config.split_k > 1:
         raise UserError(f"{name} splits K: name a config that ends in _k1")
-    [built] = compile_batch([render(problem, config)], Target("compute_75", ()))
-    if isinstance(built, BuildError):
-        raise UserError(f"{name} does not compile: {built.log.splitlines()[0]}")
+    [result] = compile_batch([render(problem, config)], Target("compute_75", ()))
+    built = require_built(result, name)
     rows = tiles_m * config.tile_m
     inputs = draw_inputs(problem, Bucket(float(rows)), [rows], 1, torch.device("cpu"))
     return Case(config, problem, built, inputs, tiles_m * tiles_n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from search_spaces.errors import UserError
 from templates.resources import Resources
 from templates.variant import Variant
 
@@ -53,3 +54,10 @@ class BuildError:
 
     entry: str
     log: str
+
+
+def require_built(result: Built | BuildError, name: object) -> Built:
+    """The finished variant. Raises UserError with the first line of the compiler's log."""
+    if isinstance(result, BuildError):
+        raise UserError(f"{name} does not compile: {result.log.strip().splitlines()[0]}")
+    return result

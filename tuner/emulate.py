@@ -9,10 +9,9 @@ from typing import Any
 
 from search_spaces import space_for
 from search_spaces.command_line import run_command
-from search_spaces.errors import UserError
 from search_spaces.gpu import find_gpu
 from templates.build import build_batch
-from templates.built import BuildError, Built, Target
+from templates.built import Target, require_built
 from templates.cache import KernelCache
 from templates.grouped_gemm import render
 from tuner.emulate_options import DEFAULT_PARTS, EmulateOptions, parse_emulate_options
@@ -40,7 +39,7 @@ def _emulate(options: EmulateOptions) -> int:
     require_size(task.problem, sum(task.histogram))  # before anything is compiled
     variants = [render(task.problem, config) for config in configs]
     builds = build_batch(KernelCache(), variants, Target.for_tier(variants[0].tier))
-    runs = [task.run(config, _built(config, b)) for config, b in zip(configs, builds, strict=True)]
+    runs = list(map(task.run, configs, map(require_built, builds, configs)))
     _tell(options, task, runs)
     return 0 if all(run.emulated.ok for run in runs) else EXIT_WRONG
 
@@ -62,12 +61,6 @@ def _task(options: EmulateOptions, configs: Sequence[Any]) -> Task:
         return Task.small(options.problem, configs, seed, options.processes)
     parts = options.parts or DEFAULT_PARTS
     return Task(options.problem, rows, seed, parts, options.processes)
-
-
-def _built(config: Any, built: Built | BuildError) -> Built:
-    if isinstance(built, BuildError):
-        raise UserError(f"{config} does not compile: {built.log.strip().splitlines()[0]}")
-    return built
 
 
 def _tell(options: EmulateOptions, task: Task, runs: Sequence[EmulatedRun]) -> None:

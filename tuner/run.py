@@ -15,7 +15,7 @@ from search_spaces.cost_model import explain, predict
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
 from templates.build import build_batch
-from templates.built import BuildError, Built, Target
+from templates.built import Built, Target, require_built
 from templates.cache import KernelCache
 from templates.device import device_count, device_spec
 from templates.grouped_gemm import render
@@ -58,9 +58,8 @@ def _run(options: RunOptions) -> int:
         print(translation_unit([variant]))
         return 0
     target, cache = Target.for_tier(variant.tier, gpu.arch), KernelCache()
-    [built] = build_batch(cache, [variant], target)
-    if isinstance(built, BuildError):
-        raise UserError(f"{config} does not compile: {built.log.strip().splitlines()[0]}")
+    [result] = build_batch(cache, [variant], target)
+    built = require_built(result, config)
     if options.view == "ptx":
         print(built.ptx)
         return 0
