@@ -77,6 +77,24 @@ def test_ctas_that_do_not_depend_on_each_other_run_in_processes() -> None:
     assert spread.ctas == 4
 
 
+TWICE = """
+extern "C" __global__ void add(int const* in, int* out) {
+  out[blockIdx.x] = in[blockIdx.x] + 1;
+}"""
+
+
+def test_processes_take_the_arrays_that_one_process_takes() -> None:
+    numbers = np.arange(4, dtype=np.int32)
+    emulate(ptx_of(TWICE), (4, 1, 1), (1, 1, 1), 0, [numbers, numbers], processes=2)
+    assert numbers.tolist() == [1, 2, 3, 4]  # the array given twice is one
+    out = np.zeros(8, np.int32)
+    with pytest.raises(UserError, match="contiguous"):
+        emulate(ptx_of(TWICE), (4, 1, 1), (1, 1, 1), 0, [numbers, out[::2]], processes=2)
+    out.flags.writeable = False
+    with pytest.raises(UserError, match=r"wrote to .*read-only"):
+        emulate(ptx_of(TWICE), (4, 1, 1), (1, 1, 1), 0, [numbers, out], processes=2)
+
+
 def test_ctas_that_depend_on_each_other_need_one_process() -> None:
     lock, total = np.zeros(1, np.int32), np.zeros(1, np.int32)
     with pytest.raises(UserError, match=r"depend on each other .*processes=1"):

@@ -27,15 +27,24 @@ class Unwritten:
 
 
 @dataclass(frozen=True)
-class _Buffer:
+class Buffer:
+    """An array among the arguments; ``bytes`` is a view of the caller's memory."""
+
     name: str
-    bytes: NDArray[np.uint8]  # a view of the caller's memory
+    bytes: NDArray[np.uint8]
     written: bool
 
     @property
     def place(self) -> tuple[int, int]:
         """Where it lies in the host's memory, and how many bytes."""
         return self.bytes.__array_interface__["data"][0], self.bytes.size
+
+    def fill(self, content: NDArray[np.uint8]) -> None:
+        """Puts the kernel's results there. Raises UserError if they changed a read-only array."""
+        if self.bytes.flags.writeable:
+            self.bytes[:] = content
+        elif not np.array_equal(self.bytes, content):
+            raise UserError(f"the kernel wrote to {self.name}, whose array is read-only")
 
 
 class Arguments:
@@ -52,9 +61,9 @@ class Arguments:
         self._check_overlap()
 
     @property
-    def buffers(self) -> list[_Buffer]:
-        """The arrays among the arguments."""
-        return [value for value in self._values if isinstance(value, _Buffer)]
+    def buffers(self) -> dict[int, Buffer]:
+        """The arrays among the arguments, by their number."""
+        return {i: value for i, value in enumerate(self._values) if isinstance(value, Buffer)}
 
     def place(self, memory: Memory) -> bytes:
         """Copies the arrays to the emulated GPU; the parameter bytes with their addresses."""
@@ -62,7 +71,7 @@ class Arguments:
         addresses: dict[tuple[int, int], int] = {}
         for param, value in zip(self._entry.params, self._values, strict=True):
             image += bytes(-len(image) % param.align)
-            if isinstance(value, _Buffer):
+            if isinstance(value, Buffer):
                 if value.place not in addresses:  # the same array twice is one buffer
                     addresses[value.place] = memory.add_buffer(
                         value.name, value.bytes, written=value.written
@@ -77,20 +86,16 @@ class Arguments:
 
         Raises UserError for an array that may not be written.
         """
-        done = set()
-        for buffer in self.buffers:
-            if buffer.place in done:
-                continue
-            done.add(buffer.place)
-            content = memory.content(buffer.name)
-            if buffer.bytes.flags.writeable:
-                buffer.bytes[:] = content
-            elif not np.array_equal(buffer.bytes, content):
-                raise UserError(f"the kernel wrote to {buffer.name}, whose array is read-only")
+        first: dict[tuple[int, int], Buffer] = {}
+        for buffer in self.buffers.values():
+            first.setdefault(buffer.place, buffer)
+        for buffer in first.values():
+            buffer.fill(memory.content(buffer.name))
 
     def _check_overlap(self) -> None:
         """Each array is copied: what is written to one would not be seen in another."""
-        placed = sorted((b for b in self.buffers if b.bytes.size), key=lambda b: b.place)
+        filled = (b for b in self.buffers.values() if b.bytes.size)
+        placed = sorted(filled, key=lambda b: b.place)
         for first, second in pairwise(placed):
             start, size = first.place
             if first.place != second.place and second.place[0] < start + size:
@@ -100,7 +105,7 @@ class Arguments:
                 )
 
 
-def _value(param: Param, number: int, arg: Any) -> bytes | _Buffer:
+def _value(param: Param, number: int, arg: Any) -> bytes | Buffer:
     what = f"argument {number} ({type(arg).__name__}) of a .{param.type} parameter"
     if isinstance(arg, Unwritten):
         return _buffer(param, number, arg.array, what, written=False)
@@ -132,7 +137,7 @@ def _integer(value: int, param: Param, what: str) -> bytes:
     return (value % (1 << bits)).to_bytes(param.size, "little")
 
 
-def _buffer(param: Param, number: int, array: Any, what: str, *, written: bool) -> _Buffer:
+def _buffer(param: Param, number: int, array: Any, what: str, *, written: bool) -> Buffer:
     if param.size != 8 or param.count is not None:
         raise UserError(f"{what}: only a 64-bit parameter can be a pointer")
     if isinstance(array, torch.Tensor):
@@ -145,4 +150,4 @@ def _buffer(param: Param, number: int, array: Any, what: str, *, written: bool) 
         content = array.reshape(-1).view(np.uint8)
     else:
         raise UserError(f"{what}: give a contiguous NumPy array or torch tensor")
-    return _Buffer(param.name, content, written)
+    return Buffer(param.name, content, written)

@@ -10,13 +10,14 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import torch
 
 from search_spaces.errors import UserError
-from tuner.emulator.arguments import Unwritten
+from tuner.emulator.arguments import Arguments, Unwritten
 from tuner.emulator.emulation import Emulation
 from tuner.emulator.isa.values import Array
 from tuner.emulator.job import Job
+from tuner.emulator.program import choose_entry
+from tuner.emulator.ptx import read_module
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,31 @@ def run_in_processes(job: Job, processes: int) -> Emulation:
     depend on each other: by atomics, fences, or different values written to one place.
     """
     start = time.perf_counter()
-    views = {number: _bytes(arg) for number, arg in enumerate(job.args) if _is_array(arg)}
-    sent = [_portable(arg) for arg in job.args]
+    buffers = Arguments(choose_entry(read_module(job.ptx), job.entry), job.args).buffers
+    # The same array twice stays one in the other process: pickle keeps what is one object one.
+    views = {buffer.place: buffer.bytes for buffer in buffers.values()}
+    sent = list(job.args)
+    for number, buffer in buffers.items():
+        view = views[buffer.place]
+        sent[number] = view if buffer.written else Unwritten(view)
     parts = [
         replace(job, args=sent, ctas=job.ctas[first::processes])
         for first in range(max(1, min(processes, len(job.ctas))))
     ]
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
         results = list(pool.map(_run_part, parts))
-    before = {number: view.copy() for number, view in views.items()}
+    after = {number: buffer.bytes.copy() for number, buffer in buffers.items()}
     for result in results:
         for number, (places, values) in result.changes.items():
-            _merge(views[number], before[number], places, values, number)
+            _merge(after[number], buffers[number].bytes, places, values, number)
+    for number, buffer in buffers.items():
+        buffer.fill(after[number])
     return _sum([result.emulation for result in results], time.perf_counter() - start)
 
 
 def _run_part(job: Job) -> _Part:
-    views = {number: _bytes(arg) for number, arg in enumerate(job.args) if _is_array(arg)}
+    """``job``'s arrays are bytes."""
+    views = {number: _unwrapped(arg) for number, arg in enumerate(job.args) if _is_array(arg)}
     before = {number: view.copy() for number, view in views.items()}
     emulation = job.run()
     if emulation.synchronised:
@@ -63,6 +72,14 @@ def _run_part(job: Job) -> _Part:
         places = np.flatnonzero(view != before[number])
         changes[number] = (places, view[places])
     return _Part(emulation, changes)
+
+
+def _is_array(arg: Any) -> bool:
+    return isinstance(arg, np.ndarray | Unwritten)
+
+
+def _unwrapped(arg: Any) -> Any:
+    return arg.array if isinstance(arg, Unwritten) else arg
 
 
 def _merge(view: Array, before: Array, places: Array, values: Array, number: int) -> None:
@@ -89,22 +106,3 @@ def _sum(parts: Sequence[Emulation], seconds: float) -> Emulation:
         synchronised=False,
         seconds=seconds,
     )
-
-
-def _is_array(arg: Any) -> bool:
-    return isinstance(arg, np.ndarray | torch.Tensor | Unwritten)
-
-
-def _bytes(arg: Any) -> Array:
-    """A view of the array's memory."""
-    array = arg.array if isinstance(arg, Unwritten) else arg
-    if isinstance(array, torch.Tensor):
-        return np.asarray(array.detach().reshape(-1).view(torch.uint8).numpy())
-    return np.asarray(array.reshape(-1).view(np.uint8))
-
-
-def _portable(arg: Any) -> Any:
-    """As a NumPy array, whose bytes go to another process without torch's shared memory."""
-    if isinstance(arg, Unwritten):
-        return Unwritten(_portable(arg.array))
-    return _bytes(arg) if isinstance(arg, torch.Tensor) else arg
