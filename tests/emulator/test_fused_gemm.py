@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -42,15 +41,6 @@ SPLIT_NARROW = GroupedGemmConfig.parse("8x64x32_w1x2x2_s1_pad8_f16p2_r1x8_nm_cg_
 BY_HAND = (TOKENS_WIDE, TOKENS_NARROW, SPLIT, SPLIT_NARROW)
 SMALL = Problem("grouped_gemm", 4, 48, 264, 2, numerics=Numerics.FP16)
 ROWS = (5, 0, 18, 1)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with CompilePool(workers=2) as pool:
-        yield pool
-    torch.set_num_threads(threads)
 
 
 @cache

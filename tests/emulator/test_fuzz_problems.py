@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from search_spaces import Problem, find_gpu, space_for
 from search_spaces.problem import Numerics
@@ -21,15 +19,6 @@ BATCH = 6  # kernels that share a translation unit
 ROUTINGS = 2  # for each kernel
 MOST_TILE_ROWS = 288  # of all m-tiles together
 MOST_PRODUCTS = 1 << 24  # of a launch, tails multiplied too
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with CompilePool(workers=1) as pool:
-        yield pool
-    torch.set_num_threads(threads)
 
 
 def draw(rng: random.Random) -> tuple[Problem, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from functools import cache
 
 import pytest
-import torch
 
 from search_spaces import Problem, find_gpu, space_for
 from search_spaces.gpu import GPUS
@@ -33,15 +31,6 @@ BATCHES = 10
 @cache
 def cases() -> list[Case]:
     return cover(SPACE, PROBLEMS, WIDEST, seed=7)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with CompilePool(workers=2) as pool:
-        yield pool
-    torch.set_num_threads(threads)
 
 
 def test_a_pair_that_no_case_shows_is_valid_nowhere() -> None:
