@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 
+from search_spaces.problem import GATED
 from templates.glu import glu
 
 
@@ -26,7 +27,7 @@ def grouped_gemm_reference(
     65504 becomes 65504. Rows outside ``offsets`` stay as they are in ``out``, and are zero
     without one. Reads the offsets on the host, and holds one expert's weights in fp32 at a time.
     """
-    gated = epilogue != "plain"
+    gated = epilogue in GATED
     shape = (a if rows is None else rows).shape[0], b.shape[1] // (2 if gated else 1)
     c = a.new_zeros(shape) if out is None else out
     bounds = offsets.tolist()

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-import tuner.emulator.isa.collective
-import tuner.emulator.isa.matrix  # noqa: F401  (both register their semantics)
+import tuner.emulator.isa.known  # noqa: F401  (registers the semantics)
 from tuner.emulator.cohort import Cohort
 from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.registry import semantics

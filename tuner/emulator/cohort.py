@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +40,8 @@ class Cohort:
     ) -> None:
         self.grid, self.block, self.memory, self.counters = grid, block, memory, counters
         self.ctas = np.asarray(ctas, np.int64)
-        self.threads = block[0] * block[1] * block[2]
-        self.width: int = -(-self.threads // WARP) * WARP
+        self.threads = math.prod(block)
+        self.width: int = lanes_of(block)
         self.lanes = len(self.ctas) * self.width
         self.warps: int = self.lanes // WARP
         self.slot: Array = np.repeat(np.arange(len(self.ctas)), self.width)
@@ -89,11 +90,16 @@ class Cohort:
     def name_of(self, lane: int) -> str:
         """``thread (3,0,0) of CTA (1,0,0)``."""
         thread = _place(int(self.thread[lane]), self.block)
-        return f"thread {thread} of CTA {self.name_of_cta(lane)}"
+        return f"thread {thread} of {self.name_of_cta(int(self.ctas[self.slot[lane]]))}"
 
-    def name_of_cta(self, lane: int) -> str:
-        """``(1,0,0)``: the CTA of a lane."""
-        return _place(int(self.ctas[self.slot[lane]]), self.grid)
+    def name_of_cta(self, cta: int) -> str:
+        """``CTA (1,0,0)``, by its linear index in the grid."""
+        return f"CTA {_place(cta, self.grid)}"
+
+
+def lanes_of(block: Dim3) -> int:
+    """Lanes that a CTA takes: whole warps."""
+    return -(-math.prod(block) // WARP) * WARP
 
 
 def _place(index: int, extents: Dim3) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 
 from search_spaces.errors import UserError
 from tuner.emulator.arguments import Arguments
-from tuner.emulator.cohort import Cohort
+from tuner.emulator.cohort import Cohort, lanes_of
 from tuner.emulator.counters import Counters
 from tuner.emulator.emulation import Emulation
-from tuner.emulator.isa.values import WARP, Dim3
+from tuner.emulator.isa.values import Dim3
 from tuner.emulator.machine import Machine
 from tuner.emulator.memory import Memory
 from tuner.emulator.program import assemble, choose_entry, lay_out
@@ -83,8 +83,7 @@ class Job:
         )
 
     def _cohorts(self) -> Iterator[Sequence[int]]:
-        width = -(-math.prod(self.block) // WARP) * WARP
-        each = max(1, self.cohort_lanes // width)
+        each = max(1, self.cohort_lanes // lanes_of(self.block))
         for start in range(0, len(self.ctas), each):
             yield self.ctas[start : start + each]
 

@@ -110,7 +110,7 @@ class Machine:
         while place is not None and place < meet:
             pc = place
             if pc == len(program.controls):  # running off the end is a return
-                place = self._leave(Leave(None, negated=False, trap=False), pc, mask)
+                place = self._leave(Leave(None, trap=False), pc, mask)
             elif program.controls[pc] is None:
                 place = self._run_straight(pc, min(program.ends[pc], meet), group)
             else:
@@ -180,9 +180,8 @@ class Machine:
         """Where all lanes go on, or None when they parted or gave way."""
         mask, polled = group.mask, self.cohort.polled
         taken, count = mask, group.lanes
-        if branch.predicate is not None:
-            holds = branch.predicate(self.cohort)
-            taken = mask & (~holds if branch.negated else holds)
+        if branch.guard is not None:
+            taken = mask & branch.guard(self.cohort)
             count = int(np.count_nonzero(taken))
         if count == 0:
             return pc + 1
@@ -217,11 +216,10 @@ class Machine:
         self.cohort.polled[polling] = False
 
     def _leave(self, leave: Leave, pc: int, mask: Array) -> int | None:
-        """None, or the next instruction when the predicate held for none."""
+        """None, or the next instruction when the guard held for none."""
         gone = mask
-        if leave.predicate is not None:
-            holds = leave.predicate(self.cohort)
-            gone = mask & (~holds if leave.negated else holds)
+        if leave.guard is not None:
+            gone = mask & leave.guard(self.cohort)
             if not gone.any():
                 return pc + 1
         if leave.trap:
@@ -290,13 +288,11 @@ class Machine:
 
     def _stuck(self, lane: int) -> EmulationFault:
         """All wait for threads that never come."""
-        found = self.program.instructions[int(self._pc[lane]) - 1]
-        kind = FaultKind.BARRIER
-        if self._state[lane] == State.GATHER:
-            found = self.program.instructions[int(self._pc[lane])]
+        gathers = self._state[lane] == State.GATHER  # at the instruction, not behind a barrier
+        found = self.program.instructions[int(self._pc[lane]) - (0 if gathers else 1)]
         waiting = int(np.count_nonzero(self._state != State.DONE))
         what = f"waits for ever: {waiting} threads wait, at different places or for some that left"
-        return EmulationFault(kind, self.cohort, lane, found, what)
+        return EmulationFault(FaultKind.BARRIER, self.cohort, lane, found, what)
 
     def deadlock(self) -> EmulationFault:
         """The fault to raise when no other CTA can change what this one polls."""

@@ -13,12 +13,9 @@ from search_spaces.errors import UserError
 from tuner.emulator.cohort import Cohort
 from tuner.emulator.isa.binder import Binder, Source
 from tuner.emulator.isa.control import CONTROL, Control, assemble_control
-from tuner.emulator.isa.registry import Step, semantics
+from tuner.emulator.isa.registry import Gathering, Step, semantics
 from tuner.emulator.isa.values import raw_dtype
 from tuner.emulator.ptx import Entry, Immediate, Instruction, Module, PtxError, Register, Variable
-
-# Roots whose effects CTAs of other processes would have to see.
-_SHARED_WITH_OTHER_CTAS = ("atom", "red", "fence", "membar")
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,6 @@ class Program:
     def instructions(self) -> tuple[Instruction, ...]:
         """In the order of the text."""
         return self.entry.instructions
-
-    @property
-    def independent(self) -> bool:
-        """Whether no CTA can wait for another or count on what it wrote."""
-        return not any(i.root in _SHARED_WITH_OTHER_CTAS for i in self.instructions)
 
 
 def choose_entry(module: Module, name: str | None) -> Entry:
@@ -124,7 +116,8 @@ def assemble(entry: Entry, addresses: dict[str, int]) -> Program:
             continue
         meaning = semantics(found)
         steps.append(_guarded(meaning.assemble(found, bind), found, bind, len(steps)))
-        collectives.append(_collective(found, bind) if meaning.collective else None)
+        gathers = meaning.gathers
+        collectives.append(None if gathers is None else _collective(found, bind, gathers))
     return Program(
         entry=entry,
         registers=tuple(raw_dtype(name) for name in types.values()),
@@ -173,12 +166,12 @@ def _registers(instructions: Iterable[Instruction]) -> dict[str, str]:
 
 def _guarded(step: Step, found: Instruction, bind: Binder, index: int) -> Step:
     """``@p``: only lanes with the predicate execute, and none of them is no fault."""
-    if found.predicate is None:
+    guard = bind.guard(found)
+    if guard is None:
         return step
-    predicate, negated = bind.source(found.predicate, "pred"), found.negated
 
     def run(cohort: Cohort) -> None:
-        holds = ~predicate(cohort) if negated else predicate(cohort)
+        holds = guard(cohort)
         mask, writes = cohort.mask, cohort.writes
         inner = holds if mask is None else holds & mask
         count = int(np.count_nonzero(inner))
@@ -193,19 +186,17 @@ def _guarded(step: Step, found: Instruction, bind: Binder, index: int) -> Step:
     return run
 
 
-def _collective(found: Instruction, bind: Binder) -> Collective:
-    """The member mask is the last operand where there is one, as the PTX ISA writes them."""
-    if found.root in ("ldmatrix", "mma", "movmatrix", "stmatrix", "wmma"):
-        return Collective(None)
+def _collective(found: Instruction, bind: Binder, gathers: Gathering) -> Collective:
+    """Binds the member mask, unless it names everyone."""
     last = found.operands[-1]
-    if isinstance(last, Immediate) and last.bits in (-1, 0xFFFFFFFF):
+    everyone = isinstance(last, Immediate) and last.bits in (-1, 0xFFFFFFFF)
+    if gathers is Gathering.WARP or everyone:
         return Collective(None)
-    named = bind.source(last, "u32")
-    if found.predicate is None:
+    named, guard = bind.source(last, "u32"), bind.guard(found)
+    if guard is None:
         return Collective(named)
-    predicate, negated = bind.source(found.predicate, "pred"), found.negated
     # Who does not execute waits for nobody: it may not even have a mask.
-    return Collective(lambda cohort: named(cohort) * (predicate(cohort) != negated))
+    return Collective(lambda cohort: named(cohort) * guard(cohort))
 
 
 def _ends(entry: Entry, controls: list[Control | None]) -> tuple[int, ...]:

@@ -57,6 +57,12 @@ class Binder:
         value = _as_type(self._constant(operand, type_name), type_name)
         return lambda cohort: value
 
+    def guard(self, found: Instruction) -> Source | None:
+        """Where ``@p`` or ``@!p`` lets it execute, bool [lanes]; None for everywhere."""
+        if found.predicate is None:
+            return None
+        return self.source(Negated(found.predicate) if found.negated else found.predicate, "pred")
+
     def target(self, operand: Operand, type_name: str) -> Target:
         """Writes a value of ``type_name`` into ``operand`` for the lanes that execute.
 

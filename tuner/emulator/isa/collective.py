@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.emulator.isa.binder import Binder
-from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.isa.registry import Gathering, Step, instruction, only
 from tuner.emulator.isa.values import DTYPES, WARP, Array
 from tuner.emulator.isa.warp import (
     ballot,
@@ -26,6 +26,8 @@ from tuner.emulator.ptx import Instruction
 
 if TYPE_CHECKING:
     from tuner.emulator.cohort import Cohort
+
+_TOGETHER = "Parallel Synchronization and Communication"  # the manual's chapter
 
 
 def _choice(found: Instruction, bind: Binder, known: tuple[str, ...]) -> str:
@@ -58,7 +60,7 @@ def _source_lane(mode: str, lane: Array, b: Array, c: Array) -> tuple[Array, Arr
     return np.where(valid, source, lane), valid
 
 
-@instruction("shfl", section="Data Movement and Conversion", collective=True)
+@instruction("shfl", section="Data Movement and Conversion", gathers=Gathering.MEMBERS)
 def shfl(found: Instruction, bind: Binder) -> Step:
     """``shfl.sync``: d = a of another lane of the warp.
 
@@ -93,7 +95,9 @@ _VOTES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-@instruction("vote", section="Parallel Synchronization and Communication", collective=True)
+@instruction(
+    "vote", section="Parallel Synchronization and Communication", gathers=Gathering.MEMBERS
+)
 def vote(found: Instruction, bind: Binder) -> Step:
     """``vote.sync``: a predicate over the members, or their bits."""
     mode = _choice(found, bind, ("all", "any", "uni", "ballot"))
@@ -114,7 +118,9 @@ def vote(found: Instruction, bind: Binder) -> Step:
     return step
 
 
-@instruction("match", section="Parallel Synchronization and Communication", collective=True)
+@instruction(
+    "match", section="Parallel Synchronization and Communication", gathers=Gathering.MEMBERS
+)
 def match(found: Instruction, bind: Binder) -> Step:
     """``match.sync``: the members that hold the same value as this lane."""
     mode = _choice(found, bind, ("any", "all"))
@@ -162,7 +168,9 @@ def _neutral(operation: str, dtype: np.dtype[Any]) -> int:
     return {"min": limits.max, "max": limits.min, "and": limits.max}.get(operation, 0)
 
 
-@instruction("redux", section="Parallel Synchronization and Communication", collective=True)
+@instruction(
+    "redux", section="Parallel Synchronization and Communication", gathers=Gathering.MEMBERS
+)
 def redux(found: Instruction, bind: Binder) -> Step:
     """``redux.sync``: one value from all members; sums wrap at 32 bits."""
     operation = _choice(found, bind, tuple(_REDUCTIONS))

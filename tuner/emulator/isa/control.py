@@ -14,11 +14,10 @@ CONTROL = ("bra", "brx", "ret", "exit", "trap", "bar", "barrier")
 
 @dataclass(frozen=True)
 class Branch:
-    """``bra``: to ``target`` where the predicate holds; None for always (Control Flow)."""
+    """``bra``: to ``target`` where the guard holds; None for always (Control Flow)."""
 
     target: int
-    predicate: Source | None
-    negated: bool
+    guard: Source | None
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Switch:
 class Leave:
     """``ret`` of a kernel and ``exit`` (Control Flow), ``trap`` (Miscellaneous)."""
 
-    predicate: Source | None
-    negated: bool
+    guard: Source | None
     trap: bool
 
 
@@ -62,22 +60,22 @@ def assemble_control(found: Instruction, bind: Binder, labels: Mapping[str, int]
     """What the machine has to know. ``bar.warp.sync`` gives None: it is no control instruction."""
     if found.root in ("bar", "barrier"):
         return None if "warp" in found.modifiers else _barrier(found, bind)
-    predicate = None if found.predicate is None else bind.source(found.predicate, "pred")
+    guard = bind.guard(found)
     if found.root == "bra":
         only(found, {"uni"})
         [target] = found.operands
         if not isinstance(target, Label):
             raise bind.error("a branch needs a label")
-        return Branch(labels[target.name], predicate, found.negated)
+        return Branch(labels[target.name], guard)
     if found.root == "brx":
         only(found, {"idx", "uni"})
-        if predicate is not None:
+        if guard is not None:
             raise bind.error("a predicated brx.idx is not supported: branch around it")
         index, *table = found.operands
         targets = tuple(labels[label.name] for label in table if isinstance(label, Label))
         return Switch(targets, bind.source(index, "u32"))
     only(found, {"uni"})
-    return Leave(predicate, found.negated, found.root == "trap")
+    return Leave(guard, found.root == "trap")
 
 
 def _barrier(found: Instruction, bind: Binder) -> Barrier:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tuner.emulator.isa.binder import Binder
-from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.isa.registry import Gathering, Step, instruction, only
 from tuner.emulator.isa.values import WARP, Array
 from tuner.emulator.isa.warp import check_whole_warps, elements, expect_operands, lane_ids
 from tuner.emulator.ptx import Instruction
@@ -33,7 +33,7 @@ def _transposed(rows: Array) -> Array:
     return np.ascontiguousarray(halves).view(np.uint32)
 
 
-@instruction("ldmatrix", section="Warp Level Matrix Multiply-Accumulate", collective=True)
+@instruction("ldmatrix", section="Warp Level Matrix Multiply-Accumulate", gathers=Gathering.WARP)
 def assemble(found: Instruction, bind: Binder) -> Step:
     """``ldmatrix.sync.aligned.m8n8``: lane T gets word T%4 of row T/4 of each matrix.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.emulator.isa.binder import Binder
 from tuner.emulator.isa.fragments import BLOCK_BITS, BLOCK_ROWS, ELEMENT_BITS, fragment
-from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.isa.registry import Gathering, Step, instruction, only
 from tuner.emulator.isa.shape import MmaShape, mma_shape
 from tuner.emulator.isa.values import Array
 from tuner.emulator.isa.warp import check_whole_warps, elements, expect_operands
@@ -101,7 +101,7 @@ def _parts(product: Array, *, packed: bool) -> list[Array]:
     return [row[:, :, parity::2] for row in rows for parity in (0, 1)]
 
 
-@instruction("mma", section="Warp Level Matrix Multiply-Accumulate", collective=True)
+@instruction("mma", section="Warp Level Matrix Multiply-Accumulate", gathers=Gathering.WARP)
 def assemble(found: Instruction, bind: Binder) -> Step:
     """``mma.sync``: D = A B + C for every warp.
 

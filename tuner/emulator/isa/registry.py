@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from tuner.emulator.ptx import Instruction, PtxError
@@ -21,20 +22,27 @@ Step: TypeAlias = "Callable[[Cohort], None]"
 Assembler: TypeAlias = "Callable[[Instruction, Binder], Step]"
 
 
+class Gathering(Enum):
+    """Which threads of a warp have to come before any of them executes an instruction."""
+
+    WARP = "all that live"
+    MEMBERS = "those that the last operand, a member mask, names"
+
+
 @dataclass(frozen=True)
 class Semantics:
-    """How to assemble one root; ``collective``: a warp's threads must have gathered first."""
+    """How to assemble one root; ``gathers`` is None where each thread executes by itself."""
 
     assemble: Assembler
     section: str
-    collective: bool
+    gathers: Gathering | None
 
 
 _ROOTS: dict[str, Semantics] = {}
 
 
 def instruction(
-    *roots: str, section: str, collective: bool = False
+    *roots: str, section: str, gathers: Gathering | None = None
 ) -> Callable[[Assembler], Assembler]:
     """Registers an assembler for ``roots``; ``section`` is a chapter's title (see the package)."""
 
@@ -42,7 +50,7 @@ def instruction(
         for root in roots:
             if root in _ROOTS:
                 raise ValueError(f"{root} has semantics already")
-            _ROOTS[root] = Semantics(assemble, section, collective)
+            _ROOTS[root] = Semantics(assemble, section, gathers)
         return assemble
 
     return register

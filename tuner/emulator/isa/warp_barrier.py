@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuner.emulator.isa.binder import Binder
-from tuner.emulator.isa.registry import Step, instruction, only
+from tuner.emulator.isa.registry import Gathering, Step, instruction, only
 from tuner.emulator.isa.values import WARP
 from tuner.emulator.isa.warp import expect_operands, members
 from tuner.emulator.ptx import Instruction
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 @instruction(
-    "bar", "barrier", section="Parallel Synchronization and Communication", collective=True
+    "bar",
+    "barrier",
+    section="Parallel Synchronization and Communication",
+    gathers=Gathering.MEMBERS,
 )
 def warp_sync(found: Instruction, bind: Binder) -> Step:
     """``bar.warp.sync mask``: what its threads did before is seen by all of them afterwards."""

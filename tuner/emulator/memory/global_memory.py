@@ -11,7 +11,7 @@ from search_spaces.errors import UserError
 from tuner.emulator.isa.values import Array
 from tuner.emulator.memory.access import Access
 from tuner.emulator.memory.arena import Arena
-from tuner.emulator.memory.buffers import Buffer, Buffers
+from tuner.emulator.memory.buffers import Buffers
 from tuner.emulator.memory.global_races import GlobalRaces
 from tuner.emulator.memory.update import Update
 from tuner.emulator.memory.windows import GLOBAL_BASE
@@ -54,33 +54,17 @@ class GlobalMemory:
 
     def load(self, access: Access, width: int) -> Array:
         """[n, k] unsigned integers of ``width`` bytes."""
-        strong = access.order.strong
-        for races, part, buffer in self._watch(access):
-            if strong:
-                races.update(part, buffer, reads=True, writes=False)
-            else:
-                races.read(part, buffer)
+        self._watch(access, reads=True, writes=False)
         return self._arena.gather(_offset(access), access.size, width)
 
     def store(self, access: Access, values: Array) -> None:
         """Writes [n, k] unsigned integers."""
-        strong = access.order.strong
-        for races, part, buffer in self._watch(access):
-            if strong:
-                races.update(part, buffer, reads=False, writes=True)
-            else:
-                races.write(part, buffer)
+        self._watch(access, reads=False, writes=True)
         self._arena.scatter(_offset(access), values)
 
     def update(self, access: Access, change: Update) -> tuple[Array, Array]:
         """Reads and writes at once, lane after lane: (old, new) bits [n]."""
-        strong = access.order.strong
-        for races, part, buffer in self._watch(access):
-            if strong:
-                races.update(part, buffer, reads=True, writes=True)
-            else:
-                races.read(part, buffer)
-                races.write(part, buffer)
+        self._watch(access, reads=True, writes=True)
         return change.apply(self._arena, _offset(access), access.size)
 
     def fence(self, cohort: Cohort) -> None:
@@ -88,15 +72,20 @@ class GlobalMemory:
         if self._races is not None:
             self._races.fence(cohort)
 
-    def _watch(self, access: Access) -> list[tuple[GlobalRaces, Access, Buffer]]:
-        """Checks the bounds; what the races have to look at, buffer by buffer."""
-        found = self._buffers.find(access)
-        if self._races is None:
-            return []
-        return [
-            (self._races, access if chosen is None else access.part(chosen), buffer)
-            for buffer, chosen in found
-        ]
+    def _watch(self, access: Access, *, reads: bool, writes: bool) -> None:
+        """Checks the bounds and, buffer by buffer, the races."""
+        found, races = self._buffers.find(access), self._races
+        if races is None:
+            return
+        for buffer, chosen in found:
+            part = access if chosen is None else access.part(chosen)
+            if access.order.strong:
+                races.update(part, buffer, reads=reads, writes=writes)
+                continue
+            if reads:
+                races.read(part, buffer)
+            if writes:
+                races.write(part, buffer)
 
 
 def _offset(access: Access) -> Array:

@@ -183,9 +183,7 @@ class GlobalRaces:
         self, access: Access, buffer: Buffer, row: int, other: np.uint64, name: str
     ) -> EmulationFault:
         key = int(other)
-        cta = (key >> 40 & int(_CTAS)) - 1
-        x, y, _ = access.cohort.grid
-        who = f"CTA ({cta % x},{cta // x % y},{cta // (x * y)})"
+        who = access.cohort.name_of_cta((key >> 40 & int(_CTAS)) - 1)
         if key & int(_MANY):
             who += " and others"
         what = (
