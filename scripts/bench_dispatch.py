@@ -104,9 +104,13 @@ def _bare_launch(where: Any) -> Callable[[], None]:
     kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
     offsets = torch.zeros(PROBLEM.experts + 1, dtype=torch.int32, device=where)
     scalars = launch_shape(PROBLEM, config, rows=1).scalars
-    arguments = (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *scalars)
     stream = torch.cuda.current_stream(where).cuda_stream
-    return lambda: kernel.launch((1, 1, 1), arguments, stream)
+
+    def launch() -> None:
+        # Made at each call, so that the offsets live as long as what reads them.
+        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *scalars), stream)
+
+    return launch
 
 
 def _operands(bucket: Bucket, where: Any) -> tuple[Any, Any, Any]:

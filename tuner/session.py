@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
 
+from tuner.clock import Clock
 from tuner.coordinator import Limits
 from tuner.equipment import Equipment, equip
 from tuner.neighbours import buckets_below, rematch, winner_of
@@ -37,7 +37,8 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     """
     outcomes: list[Outcome] = []
     run: Run | None = None
-    clock = _Clock(plan)
+    effort = plan.options.effort
+    clock = Clock(effort.minutes, len(plan.places))
     try:
         for target in plan.targets:
             with equip(target, plan.options, plan.recording) as equipment:
@@ -45,7 +46,8 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                 _book(run.db, equipment)
                 for place in _places(plan, target):
                     if not stop.is_set():
-                        _search(place, outcomes, run, equipment, clock.limits(stop))
+                        limits = Limits(stop, effort.trials, clock.deadline())
+                        _search(place, outcomes, run, equipment, limits)
     except BaseException as error:
         if run is not None:
             _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -71,25 +73,6 @@ def _search(
         if outcomes[index] is before:
             break
     outcomes.append(outcome)
-
-
-class _Clock:
-    """Shares the minutes of a run out among the places still to come."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._effort = plan.options.effort
-        self._left = len(plan.places)
-        self._start = time.monotonic()
-
-    def limits(self, stop: Event) -> Limits:
-        """Limits of the next place."""
-        deadline = None
-        if self._effort.minutes is not None:
-            now = time.monotonic()
-            end = self._start + 60 * self._effort.minutes
-            deadline = now + max(0.0, end - now) / self._left
-        self._left -= 1
-        return Limits(stop, self._effort.trials, deadline)
 
 
 def _begin(plan: Plan, command: str, progress: SearchProgress) -> Run:

@@ -1,0 +1,56 @@
+"""Minutes are shared out so that every place is searched."""
+
+from __future__ import annotations
+
+from tuner.clock import Clock
+
+
+class _Time:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_minutes_there_is_no_deadline() -> None:
+    assert Clock(None, 3).deadline() is None
+
+
+def test_equal_shares_where_searches_end_in_time() -> None:
+    time = _Time()
+    clock = Clock(4.0, 4, time)
+    for number in range(1, 5):
+        assert clock.deadline() == 100 + 60 * number
+        time.now = 100 + 60 * number
+
+
+def test_a_place_that_ends_early_leaves_its_time_to_the_others() -> None:
+    time = _Time()
+    clock = Clock(2.0, 2, time)
+    clock.deadline()
+    time.now += 10
+    assert clock.deadline() == time.now + 110
+
+
+def test_long_finals_shorten_every_search_and_starve_none() -> None:
+    time = _Time()
+    clock = Clock(2.0, 16, time)  # 7.5 s for each
+    windows = []
+    for _ in range(16):
+        deadline = clock.deadline()
+        assert deadline is not None
+        windows.append(deadline - time.now)
+        time.now = deadline + 5.0
+    assert min(windows) > 1.0
+    assert time.now < 100 + 120 + 2 * 7.5
+
+
+def test_when_time_is_up_the_deadline_is_now() -> None:
+    time = _Time()
+    clock = Clock(1.0, 2, time)
+    clock.deadline()
+    time.now += 600
+    assert clock.deadline() == time.now
