@@ -134,7 +134,7 @@ def compare(name: str, profile: Profile) -> Comparison:
     config = GroupedGemmConfig.parse(name)
     histogram = Bucket.parse(BUCKET).histogram(PROBLEM, SEED)
     variant, shape = render(PROBLEM, config), launch_shape(PROBLEM, config, sum(histogram))
-    ours = str(shape.grid), f"({variant.threads}, 1, 1)"
+    ours = str(shape.passes[0].grid), f"({variant.threads}, 1, 1)"
     if (profile.grid, profile.block) != ours:
         raise UserError(
             f"{name}: the profile is of grid {profile.grid} and block {profile.block}, not of "

@@ -109,8 +109,8 @@ class Case:
         wall, cpu = time.perf_counter(), time.process_time()
         with patch.object(job, "assemble", assembled):
             done = emulate(
-                self.built.ptx, shape.grid, (variant.threads, 1, 1), variant.smem_bytes,
-                [*arguments, *shape.scalars], checks=checks, count=count,
+                self.built.ptx, shape.passes[0].grid, (variant.threads, 1, 1), variant.smem_bytes,
+                [*arguments, *shape.passes[0].scalars], checks=checks, count=count,
             )  # fmt: skip
         return Cost(
             cpu_s=time.process_time() - cpu,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +12,7 @@ from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import smem_bytes
 from search_spaces.layouts import swizzle, tile_layouts
 from search_spaces.problem import Problem
+from templates.launch_shape import LaunchShape, Pass
 from templates.literal import literal
 from templates.variant import Variant
 
@@ -70,44 +70,29 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
     )
 
 
-@dataclass(frozen=True)
-class LaunchShape:
-    """What a launch needs besides pointers to A, B, C, offsets, rows, workspace and counters.
-
-    ``rows`` is null unless the problem gathers. ``counters`` is a number of int32, zero before and
-    after. ``scalars`` follow the pointers in the kernel's parameter list: experts, m_tiles,
-    group_m, split_k.
-    """
-
-    grid: tuple[int, int, int]
-    workspace_bytes: int
-    counters: int
-    scalars: tuple[np.int32, np.int32, np.int32, np.int32]
-
-    @property
-    def m_tiles(self) -> int:
-        """Upper bound of the tiles along M over all experts."""
-        return int(self.scalars[1])
-
-
-def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
-    """Grid and scratch for ``rows`` sorted rows, however the router spreads them over experts.
+def most_m_tiles(problem: Problem, config: GroupedGemmConfig, rows: int) -> int:
+    """Upper bound of the tiles along M over all experts, however the router spreads the rows.
 
     An expert with r > 0 rows has ceil(r / tile_m) tiles; over all experts that is at most
     (rows + active x (tile_m - 1)) / tile_m, with no more active experts than rows.
     """
     active = min(problem.experts, rows)
-    m_tiles = (rows + active * (config.tile_m - 1)) // config.tile_m
+    return (rows + active * (config.tile_m - 1)) // config.tile_m
+
+
+def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
+    """Grid and scratch for ``rows`` sorted rows.
+
+    The kernel's pointers are A, B, C, offsets and rows, null unless the problem gathers; its
+    scalars experts, m_tiles, group_m and split_k.
+    """
+    m_tiles = most_m_tiles(problem, config, rows)
     tiles = m_tiles * -(-problem.n // config.tile_n)
     split = config.split_k > 1
+    scalars = (problem.experts, m_tiles, config.group_m, config.split_k)
+    only = Pass((tiles, config.split_k, 1), smem_bytes(config), tuple(map(np.int32, scalars)))
     return LaunchShape(
-        grid=(tiles, config.split_k, 1),
+        passes=(only,),
         workspace_bytes=4 * tiles * config.split_k * config.tile_m * config.tile_n * split,
         counters=tiles * split,
-        scalars=(
-            np.int32(problem.experts),
-            np.int32(m_tiles),
-            np.int32(config.group_m),
-            np.int32(config.split_k),
-        ),
     )

@@ -6,7 +6,7 @@ import ctypes
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from search_spaces.errors import UserError
 _SMEM_UNASKED = 48 * 1024
 # cuLaunchKernel's `extra` list: tags CU_LAUNCH_PARAM_{BUFFER_POINTER,BUFFER_SIZE,END}.
 _BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 0
+
+Argument: TypeAlias = "SupportsIndex | np.float32"
+_FORMATS: dict[type, str] = {np.int32: "i", np.float32: "f"}
 
 
 class Kernel:
@@ -34,22 +37,29 @@ class Kernel:
         self._function: int | None = None
 
     def launch(
-        self, grid: tuple[int, int, int], args: Sequence[SupportsIndex], stream: int
+        self,
+        grid: tuple[int, int, int],
+        args: Sequence[Argument],
+        stream: int,
+        smem_bytes: int | None = None,
     ) -> None:
         """Start the kernel on ``stream``, a raw CUDA stream handle (0: the default stream).
 
         ``args`` follow the kernel's parameter list: a Python int is an 8-byte pointer, a
-        ``numpy.int32`` an int. Their types are read at the first launch and hold for all later
-        ones. The launch is asynchronous. Raises UserError when the cubin cannot be loaded here,
-        and CuPy's CUDADriverError when the driver refuses the launch.
+        ``numpy.int32`` an int, a ``numpy.float32`` a float. ``smem_bytes`` is this launch's
+        dynamic shared memory where it needs less than the kernel may have. The types of
+        ``args`` are read at the first launch and hold for all later ones. The launch is
+        asynchronous. Raises UserError when the cubin cannot be loaded here, and CuPy's
+        CUDADriverError when the driver refuses the launch.
         """
         if self._function is None:
             self._load()
             self._bind(args)
         self._parameters.pack_into(self._buffer, 0, *args)
         self._launch_kernel(
-            self._function, *grid, self.threads, 1, 1, self.smem_bytes, stream, 0, self._extra
-        )
+            self._function, *grid, self.threads, 1, 1,
+            self.smem_bytes if smem_bytes is None else smem_bytes, stream, 0, self._extra,
+        )  # fmt: skip
 
     def _load(self) -> None:
         import cupy
@@ -65,10 +75,10 @@ class Kernel:
         self._function = kernel.kernel.ptr
         self._launch_kernel = driver.launchKernel
 
-    def _bind(self, args: Sequence[SupportsIndex]) -> None:
+    def _bind(self, args: Sequence[Argument]) -> None:
         """Lay out the argument buffer once: struct's native alignment is the device's as well."""
         self._parameters = struct.Struct(
-            "@" + "".join("i" if isinstance(arg, np.int32) else "Q" for arg in args)
+            "@" + "".join(_FORMATS.get(type(arg), "Q") for arg in args)
         )
         self._buffer = ctypes.create_string_buffer(self._parameters.size)
         self._size = ctypes.c_size_t(self._parameters.size)

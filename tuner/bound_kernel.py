@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import SupportsIndex
 
 import torch
 
@@ -14,7 +13,7 @@ from tuner.job import Job
 
 
 class BoundKernel:
-    """Call it to queue one launch on torch's current stream.
+    """Call it to queue its launches on torch's current stream.
 
     The first call loads the machine code, and raises UserError when the GPU refuses it.
     """
@@ -22,18 +21,20 @@ class BoundKernel:
     def __init__(self, job: Job, inputs: Inputs, workspace: torch.Tensor) -> None:
         shape = launch_shape(inputs.problem, job.config, inputs.rows)
         self._kernel = Kernel(job.entry, job.cubin, job.threads, job.smem_bytes)
-        self._grid = shape.grid
+        self._passes = shape.passes
         self._counters = torch.zeros(shape.counters, dtype=torch.int32, device=inputs.a.device)
         # Held, so that the memory behind the pointers stays.
         self._tensors = (
             inputs.a, inputs.b, inputs.c, inputs.offsets, inputs.tokens, workspace, self._counters,
         )  # fmt: skip
         pointers = [0 if tensor is None else tensor.data_ptr() for tensor in self._tensors]
-        self._arguments: tuple[SupportsIndex, ...] = (*pointers, *shape.scalars)
+        self._pointers = tuple(pointers)
 
     def __call__(self) -> None:
         stream = torch.cuda.current_stream().cuda_stream
-        self._kernel.launch(self._grid, self._arguments, stream)
+        for each in self._passes:
+            arguments = (*self._pointers, *each.scalars)
+            self._kernel.launch(each.grid, arguments, stream, each.smem_bytes)
 
     def counters_are_zero(self) -> bool:
         """Kernels leave their counters as they found them, or the next launch goes wrong."""

@@ -12,7 +12,8 @@ from search_spaces.errors import UserError
 from search_spaces.numerics import tolerance
 from search_spaces.problem import Problem
 from templates.built import Built
-from templates.grouped_gemm import LaunchShape, launch_shape
+from templates.grouped_gemm import launch_shape
+from templates.launch_shape import LaunchShape
 from tuner.emulated import Emulated
 from tuner.emulator import EmulationFault, Unwritten, emulate
 from tuner.inputs import POISON, Inputs, draw_inputs, full_reference, part_reference
@@ -52,9 +53,10 @@ def check_config(
     inputs.poison()
     shape = launch_shape(problem, config, rows)
     counters = torch.zeros(shape.counters, dtype=torch.int32)
+    [only] = shape.passes
     try:
         emulation = emulate(
-            built.ptx, shape.grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
+            built.ptx, only.grid, (built.variant.threads, 1, 1), only.smem_bytes,
             _arguments(inputs, shape, counters), entry=built.variant.entry,
             ctas=None if sample is None else ctas_of(sample, shape), count=count, budget=budget,
             processes=processes,
@@ -91,7 +93,7 @@ def _arguments(inputs: Inputs, shape: LaunchShape, counters: torch.Tensor) -> li
         inputs.tokens,
         Unwritten(workspace) if shape.workspace_bytes else None,
         counters if shape.counters else None,
-        *shape.scalars,
+        *shape.passes[0].scalars,
     ]
 
 

@@ -12,7 +12,8 @@ from itertools import accumulate
 from typing import Any
 
 from search_spaces.problem import Problem
-from templates.grouped_gemm import LaunchShape, launch_shape
+from templates.grouped_gemm import launch_shape, most_m_tiles
+from templates.launch_shape import LaunchShape
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Patch:
 def patches(problem: Problem, config: Any, histogram: Sequence[int]) -> list[Patch]:
     """One for each tile of C, in the order of blockIdx.x; tiles beyond the last row have none."""
     shape = launch_shape(problem, config, sum(histogram))
+    m_tiles = most_m_tiles(problem, config, sum(histogram))
     found = []
     strips = _strips(config.tile_m, histogram)
-    for tile in range(shape.grid[0]):
-        m_tile, n_tile = _raster(tile, shape, problem, config)
+    for tile in range(shape.passes[0].grid[0]):
+        m_tile, n_tile = _raster(tile, m_tiles, problem, config)
         if m_tile < len(strips):
             expert, rows = strips[m_tile]
             first = n_tile * config.tile_n * problem.columns // problem.n
@@ -52,7 +54,7 @@ def spread(found: Sequence[Patch], count: int) -> list[Patch]:
 
 def ctas_of(found: Sequence[Patch], shape: LaunchShape) -> list[int]:
     """Linear indices of the CTAs that work on these patches, all splits of each."""
-    tiles, splits, _ = shape.grid
+    tiles, splits, _ = shape.passes[0].grid
     return [patch.tile + tiles * split for split in range(splits) for patch in found]
 
 
@@ -66,9 +68,9 @@ def _strips(tile_m: int, histogram: Sequence[int]) -> list[tuple[int, range]]:
     ]
 
 
-def _raster(tile: int, shape: LaunchShape, problem: Problem, config: Any) -> tuple[int, int]:
+def _raster(tile: int, m_tiles: int, problem: Problem, config: Any) -> tuple[int, int]:
     """``group_m`` m-tiles share a sweep over n."""
     group, within = divmod(tile, config.group_m * -(-problem.n // config.tile_n))
-    height = min(config.group_m, shape.m_tiles - group * config.group_m)
+    height = min(config.group_m, m_tiles - group * config.group_m)
     n_tile, m_tile = divmod(within, height)
     return group * config.group_m + m_tile, n_tile

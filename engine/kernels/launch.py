@@ -50,9 +50,10 @@ class Launch:
         device: torch.device,
     ) -> None:
         shape = launch_shape(problem, config, rows)
-        self._grid = shape.grid
+        [only] = shape.passes
+        self._grid = only.grid
         self._scratch = (shape.workspace_bytes, shape.counters) if shape.counters else None
-        self._scalars = shape.scalars
+        self._scalars = only.scalars
         self._launch = loaded.kernel.launch
         self._lock = loaded.lock
         self._counters = counters

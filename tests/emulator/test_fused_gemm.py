@@ -95,9 +95,9 @@ def launched(built: Built, inputs: Inputs, config: GroupedGemmConfig) -> torch.T
     counters = torch.zeros(shape.counters, dtype=torch.int32)
     scratch = [Unwritten(workspace), counters] if shape.counters else [None, None]
     emulate(
-        built.ptx, shape.grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
+        built.ptx, shape.passes[0].grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
         [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, inputs.tokens, *scratch,
-         *shape.scalars],
+         *shape.passes[0].scalars],
     )  # fmt: skip
     return inputs.c.float()
 

@@ -97,8 +97,8 @@ def _launch(inputs: Inputs, config: GroupedGemmConfig, built: Built, most_rows: 
     scratch = [Unwritten(workspace), counters] if shape.counters else [None, None]
     pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, *scratch]
     emulate(
-        built.ptx, shape.grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
-        [*pointers, *shape.scalars],
+        built.ptx, shape.passes[0].grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
+        [*pointers, *shape.passes[0].scalars],
     )  # fmt: skip
     assert not bool(counters.any())
 

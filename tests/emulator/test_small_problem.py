@@ -81,10 +81,10 @@ def test_parts_of_c_cover_it_once_in_any_raster_order() -> None:
         for part in found:
             first = ends[part.expert] - histogram[part.expert]
             assert first <= part.rows.start < part.rows.stop <= ends[part.expert]
-            assert 0 <= part.tile < shape.grid[0]
+            assert 0 <= part.tile < shape.passes[0].grid[0]
         ctas = ctas_of(spread(found, 5), shape)
         assert len(set(ctas)) == 5 * config.split_k
-        assert max(ctas) < shape.grid[0] * config.split_k
+        assert max(ctas) < shape.passes[0].grid[0] * config.split_k
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])

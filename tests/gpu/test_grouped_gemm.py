@@ -102,7 +102,7 @@ def test_every_row_count_from_none_to_two_tiles(swap: bool, pool: CompilePool) -
     for rows in range(2 * config.tile_m + 1):
         inputs = inputs_of(RAGGED, [0, rows], seed=rows)
         if rows == 0:
-            assert launch_shape(RAGGED, config, 0).grid[0] == 0  # nothing to launch
+            assert launch_shape(RAGGED, config, 0).passes[0].grid[0] == 0  # nothing to launch
             continue
         run(bind([job], inputs)[0], inputs)
         verdict = check_values(inputs.c, full_reference(inputs), tolerance("f32", RAGGED.k))

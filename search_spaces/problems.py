@@ -1,0 +1,15 @@
+"""Problems: any op's problem from its key."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from search_spaces.gate_problem import GateProblem
+from search_spaces.problem import Problem
+
+AnyProblem: TypeAlias = "Problem | GateProblem"
+
+
+def parse_problem(text: str) -> AnyProblem:
+    """Read back a problem's ``key`` or ``str()``. Raises UserError when the text is neither."""
+    return GateProblem.parse(text) if text.startswith("fused_gate/") else Problem.parse(text)
