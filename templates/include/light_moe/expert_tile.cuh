@@ -1,11 +1,9 @@
 // Which expert's rows a CTA works on, found on the device: the host never learns the offsets.
 #pragma once
 
-#include <cute/tensor.hpp>
+#include <light_moe/warp.cuh>
 
 namespace light_moe {
-
-constexpr unsigned kFullWarp = 0xffffffffu;
 
 struct ExpertTile {
   int expert;  // -1: this tile number is beyond the last row
@@ -23,12 +21,7 @@ CUTE_DEVICE ExpertTile find_expert_tile(int const* offsets, int experts, int til
     int const begin = offsets[expert];
     int const end = offsets[min(expert + 1, experts)];
     int const tiles = (end - begin + tile_m - 1) / tile_m;
-    int upto = tiles;  // inclusive prefix sum over the lanes
-    CUTE_UNROLL
-    for (int step = 1; step < 32; step *= 2) {
-      int const below = __shfl_up_sync(kFullWarp, upto, step);
-      upto += lane >= step ? below : 0;
-    }
+    int const upto = inclusive_sum(tiles);
     unsigned const reached = __ballot_sync(kFullWarp, before + upto > tile);
     if (reached != 0) {
       int const owner = __ffs(reached) - 1;
