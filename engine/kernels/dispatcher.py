@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from engine.kernels.selection import Choice, select
 from engine.kernels.tunings import ShapeTuning, Tunings
-from search_spaces import GpuSpec, Numerics, Problem, Skew
+from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, space_for
+from search_spaces.problems import AnyProblem
 
 
 class NotTunedWarning(UserWarning):
@@ -32,6 +33,7 @@ class Dispatcher:
         self._skew, self._target, self._db = skew, target, db
         self._shapes: dict[Problem, ShapeTuning] = {}
         self._warned: set[Problem] = set()
+        self._forced: dict[AnyProblem, str] = {}
         self._lock = threading.Lock()
 
     def tuning(self, problem: Problem) -> ShapeTuning:
@@ -42,8 +44,24 @@ class Dispatcher:
                 self._shapes[key] = self.tunings.of_shape(problem)
             return self._shapes[key]
 
+    def force(self, problem: AnyProblem, config: str | None) -> None:
+        """This config whatever was tuned, from now on; None goes back to what was tuned.
+
+        Raises UserError for a name that is no config of the op, or one that cannot run here.
+        """
+        if config is None:
+            self._forced.pop(problem, None)
+            return
+        view = space_for(problem.op).view(problem, self.gpu)
+        broken = view.explain(view.space.config_type.parse(config))
+        if broken:
+            raise UserError(f"{config} cannot run {problem.key} on {self.gpu.name}: {broken[0]}")
+        self._forced[problem] = config
+
     def choose(self, problem: Problem, rows: int, *, top_k: int | None) -> Choice:
         """The config for ``rows`` >= 1 rows; ``top_k`` is None when the caller does not know it."""
+        if problem in self._forced:
+            return Choice(self._forced[problem], "forced by the caller")
         tuning = self.tuning(problem)
         return select(tuning.buckets, rows, tuning.default, skew=self._skew, top_k=top_k)
 

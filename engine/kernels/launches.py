@@ -61,6 +61,11 @@ class Launches:
             for top_k in (problem.top_k, None):
                 self._prepare(problem, rows, top_k)
 
+    def forget(self) -> None:
+        """Choose anew at each first call from now on; kernels that are loaded stay."""
+        with self._lock:
+            self._ready.clear()
+
     def _bind(self) -> None:
         """A new thread has no CUDA context until it asks for one, and torch may never ask.
 

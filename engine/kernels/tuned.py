@@ -17,6 +17,7 @@ from engine.kernels.reference import grouped_gemm_reference
 from engine.kernels.tunings import Tunings
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
 from search_spaces.problem import GATED
+from search_spaces.problems import AnyProblem
 from templates.device import device_spec
 
 ASSUMED_ARCH = "sm_75"  # whose reference card ``explain`` speaks of on a machine without a GPU
@@ -113,6 +114,16 @@ class TunedKernels:
         rows = sorted({checked_tokens(count) * found.top_k for count in tokens})
         if self._launches is not None:
             self._launches.prepare(found, rows)
+
+    def force(self, problem: AnyProblem, config: str | None) -> None:
+        """Run this config for a problem from now on, whatever was tuned; None: what was tuned.
+
+        ``config`` is a config's name. Graphs that were captured before keep their kernels. Raises
+        UserError for a name that is no config of the op, or one that cannot run on this GPU.
+        """
+        self._dispatcher.force(problem, config)
+        if self._launches is not None:
+            self._launches.forget()
 
     def explain(
         self, problem: Problem | str, tokens: int, *, gpu: str | None = None
