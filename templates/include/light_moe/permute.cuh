@@ -4,9 +4,9 @@
 // Slots are cut into chunks of kChunk. count_chunk makes a chunk's histogram, place_chunk sums those
 // of all chunks: the experts' first rows are a prefix sum over experts, what the chunks before have
 // of an expert comes on top. Within a chunk each warp owns a share of consecutive slots and ranks
-// them 32 at a time by match.any (PTX ISA, "match.sync"; sm_70): lanes of one expert see each other,
-// the lower ones come first. Counters belong to a warp, so nothing is atomic, and nothing waits but
-// for one prefix sum over warps.
+// them 32 at a time by match.any (PTX ISA, "match.sync"; sm_70): lanes of one expert see each
+// other, the lower ones come first. Counters belong to a warp, so that warps rank side by side
+// without atomics; one prefix sum over warps brings them together.
 //
 // Chunks may be any partition: of one launch, of CTAs before a fence, of one CTA before a barrier.
 // All threads of a CTA, kThreads in x, call these functions; between two calls the caller places a
@@ -162,7 +162,10 @@ CUTE_DEVICE void place_share(Share<kThreads, kChunk>& share, PermuteArgs const& 
 template <int kThreads>
 CUTE_DEVICE void sum_histograms(PermuteArgs const& args, int chunk,
                                 PermuteShared<kThreads> const& shared) {
-  for (int i = threadIdx.x; i < shared.experts; i += kThreads) shared.totals[i] = shared.ends[i] = 0;
+  for (int i = threadIdx.x; i < shared.experts; i += kThreads) {
+    shared.totals[i] = 0;
+    shared.ends[i] = 0;
+  }
   __syncthreads();
   int const columns = shared.experts / 4, step = max(kThreads / columns, 1);
   int const first = threadIdx.x / columns;  // chunk that this thread begins with
@@ -204,7 +207,8 @@ CUTE_DEVICE void begin_experts(PermuteArgs const& args, int const* totals, bool 
   __syncthreads();
   int row = upto - sum;
   CUTE_UNROLL
-  for (int other = 0; other < shared.kWarps - 1; ++other) row += other < warp ? shared.sums[other] : 0;
+  for (int below = 0; below < shared.kWarps - 1; ++below)
+    row += below < warp ? shared.sums[below] : 0;
   if (writes && threadIdx.x == 0) args.offsets[0] = 0;
   for (int expert = first; expert < last; ++expert) {
     int const total = totals[expert];
