@@ -103,7 +103,7 @@ def _bare_launch(where: Any) -> Callable[[], None]:
     path = cache.cubin_path(variant, target.ptx_arch, gpu.arch)
     kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
     offsets = torch.zeros(PROBLEM.experts + 1, dtype=torch.int32, device=where)
-    scalars = launch_shape(PROBLEM, config, rows=1).passes[0].scalars
+    scalars = launch_shape(PROBLEM, config, 1).passes[0].scalars
     stream = torch.cuda.current_stream(where).cuda_stream
 
     def launch() -> None:

@@ -11,8 +11,8 @@ import torch
 
 from scripts.grouped_gemm_peers import Peer, expert_loop, grouped_mm
 from search_spaces.numerics import tolerance
-from tuner.bound_kernel import bind
-from tuner.inputs import sampled_reference
+from tuner.gemm_workload import GemmWorkload
+from tuner.inputs import Inputs, sampled_reference
 from tuner.job import Job, Setting
 from tuner.measurer import GpuMeasurer
 from tuner.timing import FULL, Launch, Timing
@@ -48,7 +48,7 @@ def contest(measurer: GpuMeasurer, setting: Setting, jobs: Mapping[str, Job]) ->
     distinct = list(dict.fromkeys(jobs.values()))
     checks = {job: measurer.check_all_rows(job) for job in distinct}
     sound = [job for job in distinct if checks[job].status is TrialStatus.OK]
-    kernels = bind(sound, measurer.inputs) if sound else []
+    kernels = measurer.workload.bind(sound) if sound else []
     for kernel in kernels:
         kernel()
     others = _peers(measurer)
@@ -67,16 +67,23 @@ def contest(measurer: GpuMeasurer, setting: Setting, jobs: Mapping[str, Job]) ->
 
 
 def _peers(measurer: GpuMeasurer) -> list[Peer]:
-    found = [peer for peer in (grouped_mm(measurer.inputs), expert_loop(measurer.inputs)) if peer]
+    inputs = _inputs(measurer)
+    found = [peer for peer in (grouped_mm(inputs), expert_loop(inputs)) if peer]
     for peer in found:
         peer.launch()
     return found
 
 
+def _inputs(measurer: GpuMeasurer) -> Inputs:
+    assert isinstance(measurer.workload, GemmWorkload)
+    return measurer.workload.inputs
+
+
 def _rel_error(measurer: GpuMeasurer, peer: Peer) -> float:
     """Told, not judged: bf16 has an error of its own."""
-    sample: Sequence[Any] = [sampled_reference(measurer.inputs)]
-    bound = tolerance("f32", measurer.inputs.problem.k)
+    inputs = _inputs(measurer)
+    sample: Sequence[Any] = [sampled_reference(inputs)]
+    bound = tolerance("f32", inputs.problem.k)
     return check_values(peer.result(), sample, bound).rel_error
 
 

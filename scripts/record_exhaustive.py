@@ -34,7 +34,7 @@ from templates.pool import CompilePool
 from tuner.backends.base import Candidate, Fidelity, Measurement
 from tuner.backends.gpu import GpuBackend
 from tuner.provenance import command_line, versions
-from tuner.recording import RecordedTrial, Recording, Trials
+from tuner.recording import RecordedTrial, Recording, Tables, Trials
 from tuning_db.records import TrialStatus
 
 TIER = "sm_75"
@@ -137,7 +137,7 @@ def record(options: argparse.Namespace, command: str) -> None:
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     # In random order, what the time cuts off is a sample like the rest.
     random.Random(seed).shuffle(configs)
-    done: dict[tuple[Problem, Bucket], Trials] = {}
+    done: Tables = {}
     with CompilePool() as pool, closing(GpuBackend(gpu, [options.device], TIER)) as backend:
         target = Target.for_tier(TIER, gpu.arch)
 

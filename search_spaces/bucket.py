@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 
 LARGEST = 4096  # tokens per expert of the last bucket
 
@@ -75,15 +75,15 @@ class Bucket:
             raise UserError(f"bucket '{text}': expected tokens per expert, e.g. 16") from None
         return cls(tokens, Skew.parse(skew if at else "uniform"))
 
-    def tokens(self, problem: Problem) -> int:
+    def tokens(self, problem: AnyProblem) -> int:
         """T, the tokens before top-k, at least one."""
         return max(1, round(self.tokens_per_expert * problem.experts / problem.top_k))
 
-    def rows(self, problem: Problem) -> int:
+    def rows(self, problem: AnyProblem) -> int:
         """Rows of the grouped GEMM: T x top_k."""
         return self.tokens(problem) * problem.top_k
 
-    def histogram(self, problem: Problem, seed: int) -> list[int]:
+    def histogram(self, problem: AnyProblem, seed: int) -> list[int]:
         """Rows per expert, [E], as ``seed`` routes them; a token's top_k experts are distinct.
 
         Uniform is as even as whole rows allow; the experts that get a row more are drawn.
@@ -128,7 +128,7 @@ def _zipf_counts(weights: Sequence[float], tokens: int, top_k: int) -> list[int]
     return counts
 
 
-def bucket_grid(problem: Problem, skew: Skew | None = None) -> list[Bucket]:
+def bucket_grid(problem: AnyProblem, skew: Skew | None = None) -> list[Bucket]:
     """Every bucket of a problem: top_k/E (one token, top_k experts), then 1, 2, 4 ... 4096."""
     first = problem.top_k / problem.experts
     powers = [float(1 << i) for i in range(LARGEST.bit_length())]

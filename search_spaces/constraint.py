@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.gpu import GpuSpec
-from search_spaces.problem import Problem
 
-Check = Callable[[Any, Problem, GpuSpec], str | None]
+Check = Callable[[Any, Any, GpuSpec], str | None]  # each op's rules take its own problems
 
 
 @dataclass(frozen=True)

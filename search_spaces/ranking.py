@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from search_spaces.bucket import Bucket
-from search_spaces.cost_model import predict
 from search_spaces.gpu import GpuSpec
 from search_spaces.grouped_gemm_space import GROUPED_GEMM, smem_bytes
-from search_spaces.problem import Problem
+from search_spaces.prices import predict
+from search_spaces.problems import AnyProblem
 from search_spaces.space import SpaceView
 
 EXPLORE = 0.4  # share of the samples drawn at random; the rest descends from the best of them
@@ -38,7 +38,7 @@ class Ranking:
     A score is the predicted time in microseconds, a little more where sums are rounded to fp16.
     """
 
-    def __init__(self, problem: Problem, bucket: Bucket, gpu: GpuSpec) -> None:
+    def __init__(self, problem: AnyProblem, bucket: Bucket, gpu: GpuSpec) -> None:
         self.problem, self.gpu = problem, gpu
         self.rows = bucket.histogram(problem, HISTOGRAM_SEED)
         self.scores: dict[Any, float] = {}
@@ -60,7 +60,7 @@ class Ranking:
 
 
 def rank(
-    problem: Problem,
+    problem: AnyProblem,
     bucket: Bucket,
     gpu: GpuSpec,
     rng: random.Random,

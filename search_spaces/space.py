@@ -12,7 +12,7 @@ from search_spaces.constraint import Constraint, Violation
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec
 from search_spaces.parameter import Parameter, Value
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 
 SNAP_TRIES = 64  # random neighbourhood steps before a proposal is replaced by any untried config
 
@@ -30,9 +30,9 @@ class SearchSpace:
     config_type: Any
     parameters: tuple[Parameter, ...]
     constraints: tuple[Constraint, ...]
-    preferred: Callable[[Problem], tuple[Any, ...]]
+    preferred: Callable[[Any], tuple[Any, ...]]
 
-    def view(self, problem: Problem, gpu: GpuSpec) -> SpaceView:
+    def view(self, problem: AnyProblem, gpu: GpuSpec) -> SpaceView:
         """The space of one problem on one GPU."""
         return SpaceView(self, problem, gpu)
 
@@ -46,7 +46,7 @@ class SpaceView:
     walking it once.
     """
 
-    def __init__(self, space: SearchSpace, problem: Problem, gpu: GpuSpec) -> None:
+    def __init__(self, space: SearchSpace, problem: AnyProblem, gpu: GpuSpec) -> None:
         self.space, self.problem, self.gpu = space, problem, gpu
         names = [p.name for p in space.parameters]
         last_use = [max(names.index(u) for u in c.uses) for c in space.constraints]

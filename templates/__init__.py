@@ -3,9 +3,9 @@
 from templates.build import build_batch
 from templates.built import Binary, BuildError, Built, Target
 from templates.cache import KernelCache
-from templates.grouped_gemm import launch_shape, render
 from templates.kernel import Kernel
 from templates.launch_shape import LaunchShape, Pass
+from templates.ops import launch_shape, render
 from templates.pool import CompilePool
 from templates.resources import Resources
 from templates.toolchain import Toolchain, toolchain

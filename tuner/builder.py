@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from templates.built import BuildError, Built, Target
 from templates.pool import CompilePool
 from templates.variant import Variant
@@ -20,7 +20,7 @@ class Builder(Protocol):
 
     depth: int
 
-    def submit(self, problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
+    def submit(self, problem: AnyProblem, config: Any) -> Future[list[Built | BuildError]]:
         """One result, once it is there. The future raises UserError when nothing can be built."""
 
 
@@ -30,7 +30,7 @@ class PoolBuilder:
     def __init__(
         self,
         pool: CompilePool,
-        render: Callable[[Problem, Any], Variant],
+        render: Callable[[Any, Any], Variant],
         target: Target,
     ) -> None:
         self._pool, self._render, self._target = pool, render, target
@@ -38,7 +38,7 @@ class PoolBuilder:
         # propose far ahead of the results proposes blindly.
         self.depth = min(MOST_AHEAD, BUILDS_AHEAD * pool.workers)
 
-    def submit(self, problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
+    def submit(self, problem: AnyProblem, config: Any) -> Future[list[Built | BuildError]]:
         return self._pool.submit([self._render(problem, config)], self._target)
 
 
@@ -47,7 +47,7 @@ class RecordedBuilder:
 
     depth = 1
 
-    def submit(self, problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
+    def submit(self, problem: AnyProblem, config: Any) -> Future[list[Built | BuildError]]:
         variant = Variant(problem.op, f"recorded {config}", "", 0, 0, (), "sm_75")
         done: Future[list[Built | BuildError]] = Future()
         done.set_result([Built(variant, "", {}, 0.0)])

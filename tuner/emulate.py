@@ -13,7 +13,7 @@ from search_spaces.gpu import find_gpu
 from templates.build import build_batch
 from templates.built import Target, require_built
 from templates.cache import KernelCache
-from templates.grouped_gemm import render
+from templates.ops import render
 from tuner.emulate_options import DEFAULT_PARTS, EmulateOptions, parse_emulate_options
 from tuner.emulated_gemm import require_size
 from tuner.emulated_run import EmulatedRun, Task

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pynvml
 
-from templates import CompilePool, render
+from templates import CompilePool
 from templates.built import Target as BuildTarget
 from templates.cache import KernelCache
 from templates.device import device_uuid
+from templates.ops import render
 from tuner.backends.base import Backend
 from tuner.backends.checked import CheckedBackend
 from tuner.backends.gpu import GpuBackend

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search_spaces.bucket import Bucket
+from search_spaces.gate_problem import GateProblem
 from search_spaces.gpu import GpuSpec
-from search_spaces.problem import Numerics, Problem
+from search_spaces.problem import Numerics
+from search_spaces.problems import AnyProblem
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,12 @@ class Work:
     floor_us: float
 
     @classmethod
-    def of(cls, problem: Problem, bucket: Bucket, gpu: GpuSpec) -> Work:
+    def of(cls, problem: AnyProblem, bucket: Bucket, gpu: GpuSpec) -> Work:
         """How many experts are active does not depend on the seed that draws which."""
+        if isinstance(problem, GateProblem):
+            tokens = bucket.tokens(problem)
+            flops, traffic = problem.flops(tokens), problem.traffic(tokens)
+            return cls(flops, traffic, gpu.floor_us(flops, traffic, f16_accumulate=False))
         rows = bucket.histogram(problem, seed=0)
         flops = problem.flops(sum(rows))
         traffic = problem.traffic(sum(rows), sum(count > 0 for count in rows))

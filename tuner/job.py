@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from search_spaces.bucket import Bucket
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from templates.built import Target
 from templates.cache import KernelCache
 from tuner.backends.base import Candidate, Fidelity, Measurement
@@ -36,7 +36,7 @@ def job_of(candidate: Candidate, target: Target, cache: KernelCache) -> Job:
 class Setting:
     """What is measured: the seed stands for the very inputs."""
 
-    problem: Problem
+    problem: AnyProblem
     bucket: Bucket
     seed: int
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from search_spaces.errors import UserError
-from search_spaces.numerics import tolerance
 from templates.device import device_uuid
 from tuner.backends.base import Fidelity, Measurement
-from tuner.bound_kernel import BoundKernel, bind
+from tuner.bound_kernel import BoundKernel
 from tuner.card import Card
-from tuner.inputs import Inputs, Reference, full_reference, make_inputs, sampled_reference
 from tuner.job import Job, Setting
 from tuner.timing import FULL, SHORT, Repeats, Stopwatch, Timing
-from tuner.verify import Verdict, check_values, check_writes
+from tuner.verify import Verdict
+from tuner.workload import Workload
+from tuner.workloads import make_workload
 from tuning_db.records import Source, TrialStatus, Verified
 
 _REPEATS = {Fidelity.SHORT: SHORT, Fidelity.FULL: FULL}
@@ -34,23 +34,21 @@ class GpuMeasurer:
         self.device = torch.device("cuda", index)
         self.card = Card(device_uuid(index))
         self.stopwatch = Stopwatch(self.device, self.card)
-        self._inputs: Inputs | None = None
-        self._sample: Reference | None = None
+        self._workload: Workload | None = None
 
     @property
-    def inputs(self) -> Inputs:
+    def workload(self) -> Workload:
         """What ``prepare`` made."""
-        assert self._inputs is not None, "nothing was prepared"
-        return self._inputs
+        assert self._workload is not None, "nothing was prepared"
+        return self._workload
 
     def prepare(self, setting: Setting) -> None:
         """Make inputs and the reference of sampled rows. Raises UserError when they do not fit."""
         import cupy
 
         cupy.clear_memo()  # which would keep every module ever loaded, and its memory
-        self._inputs = self._sample = None  # both sets at once might not fit
-        self._inputs = make_inputs(setting.problem, setting.bucket, setting.seed, self.device)
-        self._sample = sampled_reference(self._inputs)
+        self._workload = None  # two at once might not fit
+        self._workload = make_workload(setting, self.device)
 
     def evaluate(self, job: Job, fidelity: Fidelity) -> Measurement:
         """Check sampled rows, then time."""
@@ -60,8 +58,7 @@ class GpuMeasurer:
         """Check sampled rows, then time as often as told."""
 
         def run(kernel: BoundKernel) -> Measurement:
-            assert self._sample is not None
-            verdict = self._check(job, kernel, [self._sample])
+            verdict = self.workload.check(job, kernel, every_row=False)
             if not verdict.ok:
                 return self._wrong(job, verdict)
             [timing] = self.stopwatch.race([kernel], repeats, random.Random(0))
@@ -73,14 +70,14 @@ class GpuMeasurer:
         """Check every row; nothing is timed."""
 
         def run(kernel: BoundKernel) -> Measurement:
-            verdict = self._check(job, kernel, full_reference(self.inputs))
+            verdict = self.workload.check(job, kernel, every_row=True)
             return self._right(job, verdict.rel_error) if verdict.ok else self._wrong(job, verdict)
 
         return self._launched(job, run)
 
     def race(self, jobs: Sequence[Job], seed: int) -> list[Measurement]:
         """Time jobs in turns, their order drawn from ``seed``; nothing is checked."""
-        kernels = bind(jobs, self.inputs)
+        kernels = self.workload.bind(jobs)
         for kernel in kernels:
             kernel()
         torch.cuda.synchronize()
@@ -90,26 +87,13 @@ class GpuMeasurer:
     def _launched(self, job: Job, run: Callable[[BoundKernel], Measurement]) -> Measurement:
         """``run`` on the bound kernel; what the process survives becomes a failed Measurement."""
         try:
-            [kernel] = bind([job], self.inputs)
+            [kernel] = self.workload.bind([job])
             return run(kernel)
         except torch.OutOfMemoryError as error:
             reason = f"out of memory: {str(error).partition('. ')[0]}"
         except UserError as error:  # the driver does not take this machine code
             reason = str(error)
         return self._failed(job, TrialStatus.LAUNCH_ERROR, Verified.NONE, reason)
-
-    def _check(self, job: Job, kernel: BoundKernel, references: Iterable[Reference]) -> Verdict:
-        """Launch once on poisoned memory and look at everything it left behind."""
-        self.inputs.poison()
-        kernel()
-        torch.cuda.synchronize()
-        bound = tolerance(job.config.acc, self.inputs.problem.k)
-        verdict = check_values(self.inputs.c, references, bound)
-        # A hole in C or a write beside it says more than the wrong numbers that come with it.
-        reason = check_writes(self.inputs)
-        if reason is None and not kernel.counters_are_zero():
-            reason = "split-K counters are not zero after the launch"
-        return verdict if reason is None else Verdict(verdict.rel_error, reason)
 
     def _right(
         self, job: Job, rel_error: float | None, timing: Timing | None = None

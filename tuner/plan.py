@@ -12,7 +12,7 @@ from search_spaces.bucket import Bucket, Skew, bucket_grid
 from search_spaces.errors import UserError
 from search_spaces.gpu import find_gpu
 from search_spaces.models import LAYERS, load_model
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from search_spaces.shape import parse_shape
 from tuner.backends.replay import RecordedView
 from tuner.options import DEFAULT_BUCKETS, DEFAULT_MODEL, Options
@@ -29,7 +29,7 @@ LARGEST_SEED = 1 << 31
 class Place:
     """One search: a problem and a bucket on one GPU model. ``extra`` configs are tried early."""
 
-    problem: Problem
+    problem: AnyProblem
     bucket: Bucket
     target: Target
     source: Source
@@ -88,7 +88,7 @@ def make_plan(options: Options) -> Plan:
 
 
 def _places(
-    options: Options, problem: Problem, buckets: list[Bucket], target: Target
+    options: Options, problem: AnyProblem, buckets: list[Bucket], target: Target
 ) -> list[Place]:
     view = space_for(problem.op).view(problem, target.gpu)
     view.require()
@@ -101,7 +101,7 @@ def _places(
     return [Place(problem, bucket, target, source, view, extra) for bucket in buckets]
 
 
-def _problems(options: Options) -> list[Problem]:
+def _problems(options: Options) -> list[AnyProblem]:
     space_for(options.op)  # an unknown op is the first thing to tell
     fused: dict[str, Any] = {"epilogue": options.epilogue, "gather": options.gather}
     if options.shape is not None:
@@ -116,7 +116,7 @@ def _problems(options: Options) -> list[Problem]:
     return [model.problem(first, options.numerics, **fused), *plain]
 
 
-def _buckets(options: Options, problem: Problem) -> list[Bucket]:
+def _buckets(options: Options, problem: AnyProblem) -> list[Bucket]:
     skew = Skew.parse(options.skew)
     if options.buckets == "all":
         return bucket_grid(problem, skew)

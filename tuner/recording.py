@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from search_spaces.bucket import Bucket
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem, parse_problem
 from tuner.backends.base import Measurement
 from tuning_db.records import TrialStatus
 
@@ -45,6 +45,7 @@ class RecordedTrial:
 
 
 Trials: TypeAlias = "dict[str, RecordedTrial]"  # config name -> how it did, in the order tried
+Tables: TypeAlias = "dict[tuple[AnyProblem, Bucket], Trials]"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Recording:
     command: str
     date: str
     versions: Mapping[str, str]
-    trials: Mapping[tuple[Problem, Bucket], Trials]
+    trials: Tables
     grid: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -126,11 +127,11 @@ def _encode(recording: Recording) -> dict[str, Any]:
 
 def _decode(document: dict[str, Any]) -> Recording:
     names: list[str] = document["configs"]
-    trials = {}
+    trials: Tables = {}
     for table in document["tables"]:
         columns = (table[key] for key in ("status", "time_us", "spread_us", "rel_error"))
         rows = zip(table["config"], *columns, strict=True)
-        trials[Problem.parse(table["problem"]), Bucket.parse(table["bucket"])] = {
+        trials[parse_problem(table["problem"]), Bucket.parse(table["bucket"])] = {
             names[number]: RecordedTrial(TrialStatus(status), *numbers)
             for number, status, *numbers in rows
         }

@@ -11,14 +11,14 @@ from typing import Any
 
 from search_spaces import space_for
 from search_spaces.command_line import run_command
-from search_spaces.cost_model import explain, predict
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
+from search_spaces.prices import explain, predict
 from templates.build import build_batch
 from templates.built import Built, Target, require_built
 from templates.cache import KernelCache
 from templates.device import device_count, device_spec
-from templates.grouped_gemm import render
+from templates.ops import render
 from templates.variant import translation_unit
 from tuner.backends.base import Candidate, Measurement
 from tuner.figures import Work

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from search_spaces.gpu import canonical_name
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuning_db.mapping import CUSTOM, gpu_values, problem_values
 from tuning_db.models import Base, GpuRow, ProblemRow
 from tuning_db.records import GpuRecord
@@ -47,7 +47,7 @@ def newest_card(session: Session, name: str, uuid: str | None) -> int | None:
     return None if found is None else found.id
 
 
-def problem_row(session: Session, problem: Problem) -> ProblemRow:
+def problem_row(session: Session, problem: AnyProblem) -> ProblemRow:
     """The stored problem; a label that names a model replaces "custom", never another one."""
     values: dict[str, Any] = problem_values(problem)
     query = select(ProblemRow).where(ProblemRow.key == problem.key)
@@ -57,7 +57,7 @@ def problem_row(session: Session, problem: Problem) -> ProblemRow:
     return row
 
 
-def problem_id(session: Session, problem: Problem) -> int:
+def problem_id(session: Session, problem: AnyProblem) -> int:
     """Id of the problem."""
     return problem_row(session, problem).id
 

@@ -7,7 +7,9 @@ from enum import Enum
 from typing import Any
 
 from search_spaces.bucket import Bucket, Skew
-from search_spaces.problem import Problem
+from search_spaces.gate_problem import GateProblem
+from search_spaces.problem import Numerics
+from search_spaces.problems import AnyProblem, parse_problem
 from tuning_db.models import GpuRow, ProblemRow, TrialRow
 from tuning_db.records import GpuRecord, Source, TrialRecord, TrialStatus, Verified
 
@@ -39,18 +41,25 @@ def bucket_values(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-def problem_values(problem: Problem) -> dict[str, Any]:
-    """Columns of ``problem``; all but ``key`` and ``label`` are there for people's queries."""
+def problem_values(problem: AnyProblem) -> dict[str, Any]:
+    """Columns of ``problem``; all but ``key`` and ``label`` are there for people's queries.
+
+    A gate's N and K are those of its router, [E, hidden], which it multiplies with in fp32.
+    """
+    if isinstance(problem, GateProblem):
+        n, k, numerics = problem.router_rows, problem.hidden, Numerics.FP32
+    else:
+        n, k, numerics = problem.n, problem.k, problem.numerics
     return {
         "key": problem.key,
         "label": problem.label,
         "op": problem.op,
         "experts": problem.experts,
-        "n": problem.n,
-        "k": problem.k,
+        "n": n,
+        "k": k,
         "top_k": problem.top_k,
         "dtype": problem.dtype,
-        "numerics": problem.numerics.value,
+        "numerics": numerics.value,
     }
 
 
@@ -59,9 +68,9 @@ def gpu_values(gpu: GpuRecord) -> dict[str, Any]:
     return {f.name: getattr(gpu, f.name) for f in fields(GpuRecord)}
 
 
-def problem_from(row: ProblemRow) -> Problem:
+def problem_from(row: ProblemRow) -> AnyProblem:
     """The problem with the label the DB keeps for it."""
-    return replace(Problem.parse(row.key), label=row.label)
+    return replace(parse_problem(row.key), label=row.label)
 
 
 def bucket_from(tokens_per_expert: float, skew: str) -> Bucket:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from search_spaces.bucket import Bucket
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 
 
 class TrialStatus(str, Enum):
@@ -72,7 +72,7 @@ class TrialRecord:
     """
 
     run_id: int
-    problem: Problem
+    problem: AnyProblem
     bucket: Bucket
     gpu_name: str
     config: str
@@ -122,7 +122,7 @@ class Winner:
     is one; None when the default was never timed.
     """
 
-    problem: Problem
+    problem: AnyProblem
     bucket: Bucket
     gpu_name: str
     trial: TrialRecord

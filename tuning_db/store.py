@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from search_spaces.bucket import Bucket
 from search_spaces.errors import UserError
 from search_spaces.gpu import canonical_name
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuning_db import catalogue, runs, schema, trials, winners
 from tuning_db.connection import WRITES, make_engine, use_wal
 from tuning_db.failures import clear_errors
@@ -129,7 +129,7 @@ class TuningDB:
         self._cards[canonical_name(gpu.name), gpu.uuid] = row_id
         return row_id
 
-    def problem_id(self, problem: Problem) -> int:
+    def problem_id(self, problem: AnyProblem) -> int:
         """Id of the problem, stored on first sight.
 
         The first label that is not "custom" stays: problems are one by their shape.
@@ -153,7 +153,7 @@ class TuningDB:
 
     def trials(
         self,
-        problem: Problem,
+        problem: AnyProblem,
         bucket: Bucket,
         gpu_name: str,
         *,
@@ -163,7 +163,7 @@ class TuningDB:
         with self.reading() as session:
             return trials.select_all(session, problem, bucket, gpu_name, statuses)
 
-    def set_winner(self, problem: Problem, bucket: Bucket, gpu_name: str, trial_id: int) -> bool:
+    def set_winner(self, problem: AnyProblem, bucket: Bucket, gpu_name: str, trial_id: int) -> bool:
         """Makes the trial the winner, unless the one there has a better source; True if it is now.
 
         Sources rank measured, replayed, predicted; among equals the newer decision stays. Raises
@@ -172,7 +172,7 @@ class TuningDB:
         with self.writing() as session:
             return winners.decide(session, problem, bucket, gpu_name, trial_id)
 
-    def winner(self, problem: Problem, bucket: Bucket, gpu_name: str) -> Winner | None:
+    def winner(self, problem: AnyProblem, bucket: Bucket, gpu_name: str) -> Winner | None:
         """The winner of exactly this bucket, if there is one."""
         with self.reading() as session:
             found = winners.select_for(session, gpu_name, problem=problem, bucket=bucket)

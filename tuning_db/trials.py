@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from search_spaces.bucket import Bucket
 from search_spaces.errors import UserError
 from search_spaces.gpu import canonical_name
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuning_db import catalogue
 from tuning_db.mapping import trial_from, trial_values
 from tuning_db.models import GpuRow, ProblemRow, RunRow, TrialRow
@@ -41,7 +41,7 @@ def find(session: Session, trial_id: int) -> TrialRow:
 
 def select_all(
     session: Session,
-    problem: Problem,
+    problem: AnyProblem,
     bucket: Bucket,
     gpu_name: str,
     statuses: Iterable[TrialStatus] | None,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from search_spaces.bucket import Bucket
 from search_spaces.errors import UserError
 from search_spaces.gpu import canonical_name
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuning_db import catalogue, trials
 from tuning_db.mapping import bucket_from, bucket_values, problem_from, trial_from
 from tuning_db.models import GpuRow, ProblemRow, TrialRow, WinnerRow
@@ -22,7 +22,7 @@ _VIEW = table("trials", column("id"), column("default_us"))
 
 def decide(
     session: Session,
-    problem: Problem,
+    problem: AnyProblem,
     bucket: Bucket,
     gpu_name: str,
     trial_id: int,
@@ -64,7 +64,7 @@ def select_for(
     gpu_name: str,
     *,
     op: str | None = None,
-    problem: Problem | None = None,
+    problem: AnyProblem | None = None,
     bucket: Bucket | None = None,
 ) -> list[Winner]:
     """Winners of a GPU model, of one op or one place where these are given."""

@@ -83,6 +83,6 @@ class KernelLoader:
         kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
         offsets = torch.zeros(problem.experts + 1, dtype=torch.int32, device="cuda")
         stream = torch.cuda.current_stream().cuda_stream
-        first = launch_shape(problem, config, rows=1).passes[0]
+        first = launch_shape(problem, config, 1).passes[0]
         kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *first.scalars), stream)
         return LoadedKernel(kernel)

@@ -10,7 +10,7 @@ from typing import Any
 
 from search_spaces import Bucket, Problem, find_gpu
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
-from tuner.recording import RecordedTrial, Recording
+from tuner.recording import RecordedTrial, Recording, Tables
 from tuning_db import TrialStatus
 
 GPU = find_gpu("RTX 2080 Ti")
@@ -56,7 +56,7 @@ def made_up_recording(count: int, *, failing: float = 0.1) -> Recording:
     rng = random.Random(1)
     configs = recorded_configs(count)
     broken = {str(c) for c in configs[1:] if rng.random() < failing}
-    tables = {}
+    tables: Tables = {}
     for bucket in (ONE, MANY):
         tables[SMALL, bucket] = {
             str(config): RecordedTrial(TrialStatus.WRONG_RESULT, rel_error=0.5)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces import Problem
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
+from search_spaces.problems import AnyProblem
 from templates import BuildError, Built, CompilePool, Target, Variant, render
 from tests.tuner.recordings import GPU, MANY, SMALL, made_up_recording
 from tuner import target
@@ -131,7 +131,7 @@ def test_what_is_built_does_not_wait_for_more_proposals(
     proposed: list[int] = []
     submit = builder.submit
 
-    def note(problem: Problem, config: Any) -> Future[list[Built | BuildError]]:
+    def note(problem: AnyProblem, config: Any) -> Future[list[Built | BuildError]]:
         proposed.append(len(backend.asked))
         return submit(problem, config)
 
@@ -192,7 +192,7 @@ def test_a_config_that_does_not_compile_is_a_trial(db: TuningDB, tmp_path: Path)
     view = GROUPED_GEMM.view(SMALL, GPU)
     configs = [view.default(), *view.neighbours(view.default())[:2]]
 
-    def render_one_badly(problem: Problem, config: Any) -> Variant:
+    def render_one_badly(problem: AnyProblem, config: Any) -> Variant:
         variant = render(problem, config)
         if config != configs[1]:
             return variant

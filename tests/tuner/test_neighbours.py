@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernels.tunings import Tunings
 from search_spaces import Bucket
 from tests.tuner.cli import search
 from tests.tuner.recordings import GPU, SMALL, recorded_configs
-from tuner.recording import RecordedTrial, Recording, Trials
+from tuner.recording import RecordedTrial, Recording, Tables, Trials
 from tuning_db import TrialStatus, TuningDB
+from tuning_db.tunings import Tunings
 
 BUCKETS = ("1", "16", "256")
 # Of two trials, the second is the config that differs in less from the default.
@@ -24,7 +24,7 @@ FIRST, SECOND, THIRD = (Bucket.parse(name) for name in BUCKETS)
 
 
 def recording(tables: dict[Bucket, Trials]) -> Recording:
-    made = {(SMALL, bucket): trials for bucket, trials in tables.items()}
+    made: Tables = {(SMALL, bucket): trials for bucket, trials in tables.items()}
     return Recording(GPU.name, "made up", "2025-01-01T00:00:00", {}, made)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from search_spaces import Bucket, UserError, find_gpu, space_for
 from search_spaces.models import load_model
-from tuner.recording import RecordedTrial, Recording, Trials
+from tuner.recording import RecordedTrial, Recording, Tables, Trials
 from tuning_db.records import TrialStatus
 
 PROBLEM = load_model("olmoe-1b-7b").problem("down")
@@ -36,7 +36,7 @@ def trials(first: int, count: int) -> Trials:
 
 @pytest.fixture
 def recording() -> Recording:
-    tables = {
+    tables: Tables = {
         (PROBLEM, Bucket.parse("16")): trials(0, 30),
         (PROBLEM, Bucket.parse("0.125@zipf:1.2")): trials(10, 30),
     }
@@ -74,7 +74,7 @@ def test_an_infinite_error_is_still_standard_json(recording: Recording, tmp_path
 def test_a_thousand_configs_in_two_buckets_stay_small(recording: Recording, tmp_path: Path) -> None:
     view = SPACE.view(PROBLEM, find_gpu("H100"))
     names = [str(view.at(i * (view.count // 1000))) for i in range(1000)]
-    tables = {
+    tables: Tables = {
         (PROBLEM, Bucket.parse(bucket)): {
             name: RecordedTrial(TrialStatus.OK, 100 + math.pi * i, math.e / (i + 1), 1e-4 / (i + 3))
             for i, name in enumerate(names)

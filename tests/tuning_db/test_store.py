@@ -118,7 +118,7 @@ def test_every_part_of_a_problem_survives(db: TuningDB) -> None:
     odd = Problem("int4_gemm", 64, 1408, 2048, 6, "i4", Numerics.FP32, 128, "swiglu", "a b/c", True)
     db.add_trial(trial(begin(db), problem=odd))
     found = db.trials(odd, SIXTEEN, "H100")[0].problem
-    assert (found, found.label, found.gather) == (odd, "a b/c", True)
+    assert (found, str(found)) == (odd, str(odd))
     assert db.trials(replace(odd, gather=False), SIXTEEN, "H100") == []
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from search_spaces.bucket import Bucket
 from search_spaces.gpu import GpuSpec
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from templates.built import Built
 from tuning_db.records import Source, TrialStatus, Verified
 
@@ -67,7 +67,7 @@ class Backend(Protocol):
     archs: tuple[str, ...]
     slots: int
 
-    def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
+    def prepare(self, problem: AnyProblem, bucket: Bucket, seed: int) -> None:
         """Makes inputs and reference for (problem, bucket) from ``seed``, which the log names."""
 
     def submit(self, candidate: Candidate, fidelity: Fidelity) -> Future[Measurement]:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from search_spaces.bucket import Bucket
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuner.backends.base import Backend, Candidate, Fidelity, Measurement
 from tuner.emulated import Emulated
 from tuner.emulation_check import EmulationCheck
@@ -24,9 +24,9 @@ class CheckedBackend:
         self.source, self.gpu = timed.source, timed.gpu
         self.archs, self.slots = timed.archs, timed.slots
         self._timed, self._check = timed, check
-        self._problem: Problem | None = None
+        self._problem: AnyProblem | None = None
 
-    def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
+    def prepare(self, problem: AnyProblem, bucket: Bucket, seed: int) -> None:
         """As the backend that times does."""
         self._problem = problem
         self._timed.prepare(problem, bucket, seed)

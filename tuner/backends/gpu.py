@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from search_spaces.bucket import Bucket
 from search_spaces.gpu import GpuSpec
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from templates.built import Target
 from templates.cache import KernelCache
 from templates.device import device_uuid
@@ -38,7 +38,7 @@ class GpuBackend:
         self._cache = cache or KernelCache()
         self._crew = Crew(MEASURER, {device_uuid(card): (card,) for card in cards})
 
-    def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
+    def prepare(self, problem: AnyProblem, bucket: Bucket, seed: int) -> None:
         """Makes inputs and reference on every card. Raises UserError when they do not fit."""
         self._crew.prepare(Setting(problem, bucket, seed))
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from search_spaces.bucket import Bucket
-from search_spaces.cost_model import predict
 from search_spaces.gpu import GpuSpec
-from search_spaces.problem import Problem
+from search_spaces.prices import predict
+from search_spaces.problems import AnyProblem
 from search_spaces.ranking import HISTOGRAM_SEED
 from templates.built import Binary, Target
 from tuner.backends.base import Candidate, Fidelity, Measurement
@@ -28,10 +28,10 @@ class PredictBackend:
     def __init__(self, gpu: GpuSpec, tier: str) -> None:
         self.gpu = gpu
         self.archs = Target.for_tier(tier, gpu.arch).archs
-        self._problem: Problem | None = None
+        self._problem: AnyProblem | None = None
         self._rows: list[int] = []
 
-    def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
+    def prepare(self, problem: AnyProblem, bucket: Bucket, seed: int) -> None:
         """Routes tokens to experts; always alike, whatever the seed."""
         self._problem, self._rows = problem, bucket.histogram(problem, HISTOGRAM_SEED)
 

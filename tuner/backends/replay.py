@@ -12,7 +12,7 @@ from search_spaces.bucket import Bucket
 from search_spaces.constraint import Violation
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from search_spaces.space import SearchSpace
 from tuner.backends.base import Candidate, Fidelity, Measurement
 from tuner.recording import RecordedTrial, Recording, Trials
@@ -23,7 +23,7 @@ class RecordedView:
     """The recorded configs as a search space: what was not recorded does not exist."""
 
     def __init__(
-        self, space: SearchSpace, problem: Problem, gpu: GpuSpec, names: Iterable[str]
+        self, space: SearchSpace, problem: AnyProblem, gpu: GpuSpec, names: Iterable[str]
     ) -> None:
         self._configs = [space.config_type.parse(name) for name in names]
         self._known = frozenset(self._configs)
@@ -87,7 +87,7 @@ class ReplayBackend:
         self.gpu = find_gpu(recording.gpu)
         self._trials: Trials = {}
 
-    def prepare(self, problem: Problem, bucket: Bucket, seed: int) -> None:
+    def prepare(self, problem: AnyProblem, bucket: Bucket, seed: int) -> None:
         """Opens the table of (problem, bucket); inputs were made when it was recorded."""
         if (problem, bucket) not in self.recording.trials:
             raise UserError(f"the recording has no trials of {problem.key} at {bucket}")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from search_spaces.bucket import Bucket, Skew
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem, parse_problem
 from tuning_db import catalogue, runs, winners
 from tuning_db.mapping import PLAIN, trial_values
 from tuning_db.models import RunRow, TrialRow, WinnerRow
@@ -118,8 +118,8 @@ def _crown(session: Session, row: Row) -> bool:
     return winners.decide(session, *place, trial.id, only_faster=True)
 
 
-def _problem(row: Row) -> Problem:
-    return replace(Problem.parse(str(row["problem"])), label=str(row["model"]))
+def _problem(row: Row) -> AnyProblem:
+    return replace(parse_problem(str(row["problem"])), label=str(row["model"]))
 
 
 def _bucket(row: Row) -> Bucket:

@@ -9,6 +9,7 @@ from typing import Any
 from search_spaces import space_for
 from search_spaces.errors import UserError
 from search_spaces.gpu import canonical_name
+from search_spaces.problem import Problem
 from tuning_db.records import Winner
 from tuning_db.store import TuningDB
 
@@ -65,7 +66,8 @@ def table(
 def _fits(winner: Winner, experts: int, n: int, model: str | None) -> bool:
     problem = winner.problem
     return (
-        winner.bucket.skew.kind == "uniform"
+        isinstance(problem, Problem)
+        and winner.bucket.skew.kind == "uniform"
         and (problem.experts, problem.n, problem.dtype) == (experts, 2 * n, "f16")
         and not problem.label.endswith("/down")
         and model in (None, problem.key, problem.label, problem.label.rpartition("/")[0])

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
-from engine.kernels.selection import TunedBucket
 from search_spaces import GpuSpec, Problem, SpaceView, UserError, space_for
-from tuning_db import TrialRecord, TrialStatus, TuningDB, Winner, resolve_url
-from tuning_db.url import shown
+from search_spaces.problems import AnyProblem
+from tuning_db.records import TrialRecord, TrialStatus, Winner
+from tuning_db.selection import TunedBucket
+from tuning_db.store import TuningDB
+from tuning_db.url import resolve_url, shown
+
+
+def shape_of(problem: AnyProblem) -> AnyProblem:
+    """What winners are looked up by: top_k changes a grouped GEMM's rows, not its kernels."""
+    return replace(problem, top_k=1) if isinstance(problem, Problem) else problem
 
 
 @dataclass(frozen=True)
 class ShapeTuning:
-    """All there is for one problem shape, whatever its top_k.
+    """All there is for one problem shape.
 
     ``default`` is the name of the config that runs where nothing is known. ``outdated`` tells of
     winners that this version cannot run, one line each.
@@ -44,13 +52,25 @@ class Tunings:
             with TuningDB.open(self.url, create=False, readonly=True) as store:
                 self._winners = store.winners(gpu.name)
 
-    def of_shape(self, problem: Problem) -> ShapeTuning:
-        """What is known of ``problem`` with any top_k: it does not change the kernel's work."""
+    @property
+    def borders(self) -> tuple[float, ...]:
+        """Zipf exponents at which the nearest tuned skew may change, ascending.
+
+        Between two of them a selection is the same whatever exponent is asked for.
+        """
+        exponents = sorted({winner.bucket.skew.exponent for winner in self._winners})
+        return tuple(sorted({(a + b) / 2 for a, b in combinations(exponents, 2)}))
+
+    def of_shape(self, problem: AnyProblem) -> ShapeTuning:
+        """What is known of the problem; of a grouped GEMM with any top_k, which is its rows' own.
+
+        Buckets are placed by rows of a grouped GEMM, by tokens of any other op.
+        """
         view = space_for(problem.op).view(problem, self.gpu)
         default = str(view.default())
         usable, outdated = [], []
         for winner in self._winners:
-            if _same_shape(winner.problem, problem):
+            if shape_of(winner.problem) == shape_of(problem):
                 reason = _unusable(winner.trial.config, view)
                 if reason is None:
                     usable.append(winner)
@@ -62,10 +82,6 @@ class Tunings:
             with TuningDB.open(self.url, create=False, readonly=True) as store:
                 buckets = tuple(_tuned(store, winner, names) for winner in usable)
         return ShapeTuning(default, buckets, tuple(outdated))
-
-
-def _same_shape(one: Problem, other: Problem) -> bool:
-    return replace(one, top_k=1) == replace(other, top_k=1)
 
 
 def _unusable(config: str, view: SpaceView) -> str | None:
@@ -82,12 +98,17 @@ def _tuned(store: TuningDB, winner: Winner, names: Iterable[str]) -> TunedBucket
     times = {name: _comparable_us(trials, name, winner.trial) for name in names}
     return TunedBucket(
         bucket=winner.bucket,
-        rows=winner.bucket.rows(winner.problem),
+        rows=_count(winner),
         top_k=winner.problem.top_k,
         source=winner.trial.source,
         winner=winner.trial.config,
         times_us={name: time for name, time in times.items() if time is not None},
     )
+
+
+def _count(winner: Winner) -> int:
+    problem, bucket = winner.problem, winner.bucket
+    return bucket.rows(problem) if isinstance(problem, Problem) else bucket.tokens(problem)
 
 
 def _comparable_us(trials: Iterable[TrialRecord], name: str, winner: TrialRecord) -> float | None:
