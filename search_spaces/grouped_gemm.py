@@ -13,8 +13,10 @@ _NAME = re.compile(
     r"_w(?P<warps_m>\d+)x(?P<warps_n>\d+)x(?P<warps_k>\d+)"
     r"_s(?P<stages>\d+)_(?P<smem>none|pad\d+|sw\d\.\d\.\d)_(?P<acc>f32|f16(?:p\d+)?)"
     r"_r(?P<fragments>\d)x(?P<k_step>\d+)_(?P<order>mn|nm)_(?P<cache>c[agsv]|nc)_o(?P<min_ctas>\d+)"
-    r"_g(?P<group_m>\d+)_k(?P<split_k>\d+)"
+    r"_g(?P<group_m>\d+)_k(?P<split_k>\d+)(?:_(?P<combine>c[oar]))?"
 )
+_COMBINE_SUFFIX = {"none": "", "ordered": "_co", "atomic": "_ca", "reduce": "_cr"}
+_COMBINE = {suffix[1:] or None: combine for combine, suffix in _COMBINE_SUFFIX.items()}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class GroupedGemmConfig:
     ``fragments`` register buffers hold MMA operands of ``k_step`` halves each, so that with 2 the
     next ldmatrix overlaps the MMAs. ``cache`` is the PTX cache operator of the weight loads.
     ``group_m`` (raster order) and ``split_k`` are kernel arguments: they do not change the machine
-    code.
+    code. ``combine`` tells how a token's weighted rows become one of C: ``ordered``, summed in
+    order by whichever CTA finishes the last of them; ``atomic``, added up in fp32 as they come;
+    ``reduce``, by a second launch; ``none`` where rows stay apart.
     """
 
     tile_m: int
@@ -47,6 +51,7 @@ class GroupedGemmConfig:
     min_ctas: int
     group_m: int
     split_k: int
+    combine: str = "none"
 
     def __str__(self) -> str:
         order = "nm" if self.swap else "mn"
@@ -54,7 +59,7 @@ class GroupedGemmConfig:
             f"{self.tile_m}x{self.tile_n}x{self.tile_k}"
             f"_w{self.warps_m}x{self.warps_n}x{self.warps_k}_s{self.stages}_{self.smem}_{self.acc}"
             f"_r{self.fragments}x{self.k_step}_{order}_{self.cache}_o{self.min_ctas}"
-            f"_g{self.group_m}_k{self.split_k}"
+            f"_g{self.group_m}_k{self.split_k}{_COMBINE_SUFFIX[self.combine]}"
         )
 
     @classmethod
@@ -70,9 +75,10 @@ class GroupedGemmConfig:
         values: dict[str, Any] = {
             name: value if name in ("smem", "acc", "cache") else int(value)
             for name, value in fields.items()
-            if name != "order"
+            if name not in ("order", "combine")
         }
-        return cls(**values, swap=fields["order"] == "nm")
+        swap, combine = fields["order"] == "nm", _COMBINE[fields["combine"]]
+        return cls(**values, swap=swap, combine=combine)
 
     @property
     def threads(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from search_spaces.constraint import Constraint
@@ -14,10 +15,12 @@ from search_spaces.space import SearchSpace
 MAX_REGISTERS = 255  # per thread, every architecture since Kepler
 ADDRESSING_REGISTERS = 32  # pointers, loop counters, predicates: read off compiled variants
 PROMOTION_REGISTERS = 36  # fp16 sums on their way to fp32
+ROUTED_ROW_BYTES = 8  # slot and weight of a row that is combined, in shared memory
 SHORTEST_SPLIT = 4  # k-tiles; below that a split is all prologue
 
 # The order lets constraints bite early: what only the launch needs comes last.
 PARAMETERS = (
+    Parameter("combine", ("none", "ordered", "atomic", "reduce")),
     Parameter("swap", (False, True)),
     Parameter("tile_m", (8, 16, 32, 64, 128, 256)),
     Parameter("warps_m", (1, 2, 4)),
@@ -35,6 +38,16 @@ PARAMETERS = (
     Parameter("cache", ("ca", "cg", "cs", "nc")),
     Parameter("group_m", (1, 4, 8, 16)),
 )
+
+
+def _combine(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
+    if not problem.combine:
+        return None if c.combine == "none" else f"combine={c.combine}: rows of C stay apart here"
+    if c.combine == "none":
+        return "combine=none: rows of C are combined here"
+    if c.combine == "atomic" and problem.combine == "ordered":
+        return "combine=atomic sums in any order, and ordered sums are asked for"
+    return None
 
 
 def _mma_axis(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
@@ -121,14 +134,16 @@ def smem_bytes(c: Any) -> int:
     ring = 2 * c.stages * (c.tile_m + c.tile_n) * row
     reduction = 4 * c.tile_m * c.tile_n if c.warps_k > 1 else 0
     transpose = 2 * c.tile_m * c.tile_n if c.swap else 0
-    return int(max(ring, reduction, transpose))
+    routed = ROUTED_ROW_BYTES * c.tile_m if c.combine != "none" else 0
+    return int(max(ring, reduction, transpose + routed))
 
 
 def register_estimate(c: Any, *, gather: bool = False) -> int:
     """Registers of a thread: accumulators, MMA fragments, staged loads, addressing.
 
-    ``gather`` keeps the token of each staged row of A. The epilogue, where all sums are fp32, can
-    need more than the main loop.
+    ``gather`` keeps the token of each staged row of A, a combined tile the slot and the weight of
+    each of its rows, shared out to the threads. The epilogue, where all sums are fp32, can need
+    more than the main loop.
     """
     m, n = c.tile_m // c.warps_m, c.tile_n // c.warps_n
     threads = 32 * c.warps_m * c.warps_n * c.warps_k
@@ -139,7 +154,8 @@ def register_estimate(c: Any, *, gather: bool = False) -> int:
     k_addresses = c.tile_k // c.warps_k // 8
     epilogue = f32 + (f16 if c.acc == "f16" else 0)
     tokens = -(-c.tile_m * c.tile_k // (8 * threads)) if gather else 0
-    main_loop = sums + fragments + staged + k_addresses + tokens
+    routed = 2 * -(-c.tile_m // threads) if c.combine != "none" else 0
+    main_loop = sums + fragments + staged + k_addresses + tokens + routed
     return int(max(main_loop, epilogue) + ADDRESSING_REGISTERS)
 
 
@@ -202,6 +218,7 @@ def _useful_tile(c: Any, problem: Problem, gpu: GpuSpec) -> str | None:
 _WARPS = ("warps_m", "warps_n", "warps_k")
 _TILE = ("tile_m", "tile_n", "tile_k")
 CONSTRAINTS = (
+    Constraint("combine", ("combine",), _combine),
     Constraint("mma_axis", ("swap", "tile_m", "warps_m"), _mma_axis),
     Constraint("warp_columns", ("swap", "tile_n", "warps_n"), _warp_columns),
     Constraint("gate_up_pairs", ("tile_n", "warps_n"), _pairs),
@@ -215,9 +232,15 @@ CONSTRAINTS = (
     Constraint("numerics", ("acc",), _numerics),
     Constraint("promotion", ("acc", "tile_k", "warps_k"), _promotion),
     Constraint("occupancy", (*_WARPS, "min_ctas"), _occupancy),
-    Constraint("shared_memory", (*_TILE, "warps_k", "swap", "smem", "stages", "min_ctas"), _smem),
     Constraint(
-        "registers", (*_TILE, *_WARPS, "fragments", "k_step", "acc", "min_ctas"), _registers
+        "shared_memory",
+        (*_TILE, "warps_k", "swap", "smem", "stages", "min_ctas", "combine"),
+        _smem,
+    ),
+    Constraint(
+        "registers",
+        (*_TILE, *_WARPS, "fragments", "k_step", "acc", "min_ctas", "combine"),
+        _registers,
     ),
     Constraint("split_k", ("split_k", "tile_k"), _split_k),
 )
@@ -229,7 +252,8 @@ def _preferred(problem: Problem) -> tuple[GroupedGemmConfig, ...]:
         "64x64x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1",
         "16x32x32_w1x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1",
     )
-    return tuple(GroupedGemmConfig.parse(name) for name in names)
+    combine = "ordered" if problem.combine else "none"
+    return tuple(replace(GroupedGemmConfig.parse(name), combine=combine) for name in names)
 
 
 GROUPED_GEMM = SearchSpace("grouped_gemm", GroupedGemmConfig, PARAMETERS, CONSTRAINTS, _preferred)

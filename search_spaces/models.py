@@ -71,13 +71,15 @@ class ModelShape:
         *,
         epilogue: str = "plain",
         gather: bool = False,
+        combine: str = "",
     ) -> Problem:
         """The grouped GEMM of a layer.
 
         ``gate_up`` is both input projections at once, [rows, hidden] -> [rows, 2 x intermediate],
         or -> [rows, intermediate] with a gated ``epilogue``; with ``gather`` it reads [tokens,
-        hidden]. ``down`` goes back to [rows, hidden]. Raises UserError for any other name, and
-        for a ``down`` that is asked to gate or gather.
+        hidden]. ``down`` goes back to [rows, hidden], or with ``combine`` to [tokens, hidden].
+        Raises UserError for any other name, for a ``down`` that is asked to gate or gather, and
+        for a ``gate_up`` that is asked to combine.
         """
         shapes = {
             "gate_up": (2 * self.intermediate, self.hidden),
@@ -90,6 +92,10 @@ class ModelShape:
                 "layer down has neither gate columns nor tokens to gather: an epilogue and gather "
                 "go with gate_up"
             )
+        if layer == "gate_up" and combine:
+            raise UserError(
+                f"combine {combine} goes with layer down, whose rows are those of the result"
+            )
         n, k = shapes[layer]
         return Problem(
             op="grouped_gemm",
@@ -100,6 +106,7 @@ class ModelShape:
             numerics=numerics,
             epilogue=epilogue,
             gather=gather,
+            combine=combine,
             label=f"{self.name}/{layer}",
         )
 

@@ -12,6 +12,7 @@ ALIGNMENT = 8  # halves in one 128-bit global load: rows of A, B and C start on 
 PAIR_BLOCK = 8  # gate columns, then as many up columns, in the weights of a gated epilogue
 GATED = ("swiglu", "geglu", "reglu")
 EPILOGUES = ("plain", *GATED)
+COMBINES = ("ordered", "any")
 
 
 class Numerics(str, Enum):
@@ -31,7 +32,8 @@ _KEY = re.compile(
     r"(?P<op>\w+)/(?:(?P<label>.+)/)?"
     r"E(?P<experts>\d+)\.N(?P<n>\d+)\.K(?P<k>\d+)\.top(?P<top_k>\d+)"
     r"\.(?P<dtype>\w+)\.(?P<numerics>\w+)(?:\.g(?P<group>\d+))?"
-    r"(?:\.(?P<epilogue>(?!gather$)\w+))?(?P<gather>\.gather)?"
+    r"(?:\.(?P<epilogue>(?!gather$|combine\b)\w+))?(?P<gather>\.gather)?"
+    r"(?P<combine>\.combine(?:-any)?)?"
 )
 
 
@@ -43,9 +45,12 @@ class Problem:
     columns, then the 8 up columns that belong to them, and so on; C[rows, N / 2] is then
     act(gate) x up, act being silu (``swiglu``), gelu in its tanh form (``geglu``, the
     ``gelu_pytorch_tanh`` of transformers) or relu (``reglu``). With ``gather`` A is [tokens, K],
-    and an index tells which token each sorted row reads. ``label`` (model and layer) is for
-    people: two problems of the same shape are equal whatever model they come from, and share
-    their tuning. Raises UserError for sizes and epilogues that no kernel has.
+    and an index tells which token each sorted row reads. With ``combine`` C is [tokens, N]: every
+    row of A is one of a token's ``top_k`` slots, and a token's row is the sum of these slots'
+    products, each times its weight; ``ordered`` sums give the same bits every time, ``any`` also
+    allows others. ``label`` (model and layer) is for people: two problems of the same shape are
+    equal whatever model they come from, and share their tuning. Raises UserError for sizes,
+    epilogues and combinations that no kernel has.
     """
 
     op: str
@@ -59,6 +64,7 @@ class Problem:
     epilogue: str = "plain"
     label: str = field(default="custom", compare=False)
     gather: bool = False
+    combine: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("E", self.experts), ("N", self.n), ("K", self.k)):
@@ -81,6 +87,19 @@ class Problem:
             )
         if not 1 <= self.top_k <= self.experts:
             raise UserError(f"top_k={self.top_k}: must lie in 1..E={self.experts}")
+        self._check_combine()
+
+    def _check_combine(self) -> None:
+        if self.combine not in ("", *COMBINES):
+            raise UserError(
+                f"unknown combine '{self.combine}': choose one of {', '.join(COMBINES)}"
+            )
+        if self.combine and (self.gather or self.gated):
+            other = "gather" if self.gather else f"epilogue {self.epilogue}"
+            raise UserError(
+                f"combine does not go with {other}: a layer's second GEMM combines, its first one "
+                "gathers and gates"
+            )
 
     @property
     def key(self) -> str:
@@ -95,9 +114,10 @@ class Problem:
         group = f".g{self.group}" if self.group else ""
         epilogue = f".{self.epilogue}" if self.gated else ""
         gather = ".gather" if self.gather else ""
+        combine = {"": "", "ordered": ".combine", "any": ".combine-any"}[self.combine]
         return (
             f"E{self.experts}.N{self.n}.K{self.k}.top{self.top_k}"
-            f".{self.dtype}.{self.numerics.value}{group}{epilogue}{gather}"
+            f".{self.dtype}.{self.numerics.value}{group}{epilogue}{gather}{combine}"
         )
 
     @classmethod
@@ -120,6 +140,7 @@ class Problem:
             group=int(match["group"]) if match["group"] else None,
             epilogue=match["epilogue"] or "plain",
             gather=match["gather"] is not None,
+            combine={None: "", ".combine": "ordered", ".combine-any": "any"}[match["combine"]],
             label=match["label"] or "custom",
         )
 
@@ -133,9 +154,17 @@ class Problem:
         """Columns of C: N, or half of it with a gated epilogue."""
         return self.n // 2 if self.gated else self.n
 
+    def rows_of_a(self, rows: int) -> int:
+        """Rows of A behind ``rows`` sorted ones: with ``gather`` a token has one."""
+        return self.tokens(rows) if self.gather else rows
+
+    def rows_of_c(self, rows: int) -> int:
+        """Rows of C that ``rows`` sorted ones make: with ``combine`` a token has one."""
+        return self.tokens(rows) if self.combine else rows
+
     def tokens(self, rows: int) -> int:
-        """Rows of A that ``rows`` rows of C are made from: with ``gather`` a token has one."""
-        return -(-rows // self.top_k) if self.gather else rows
+        """Tokens of ``rows`` sorted rows; the last may lack some of its top_k."""
+        return -(-rows // self.top_k)
 
     def flops(self, rows: int) -> int:
         """Multiply-adds counted as two, for ``rows`` sorted rows (tokens x top_k)."""
@@ -147,6 +176,11 @@ class Problem:
         return 2 * self.n * self.k
 
     def traffic(self, rows: int, active_experts: int) -> int:
-        """Fewest bytes through device memory: active weights, A and its index once, C once."""
-        a_bytes = 2 * self.tokens(rows) * self.k + (4 * rows if self.gather else 0)
-        return active_experts * self.expert_bytes + a_bytes + 2 * rows * self.columns
+        """Fewest bytes through device memory: active weights, A and its index once, C once.
+
+        A combined row has a slot and a weight as well.
+        """
+        a_bytes = 2 * self.rows_of_a(rows) * self.k
+        index = 4 * rows * self.gather + 8 * rows * bool(self.combine)
+        c_bytes = 2 * self.rows_of_c(rows) * self.columns
+        return active_experts * self.expert_bytes + a_bytes + index + c_bytes

@@ -22,6 +22,7 @@ def parse_shape(
     numerics: Numerics = Numerics.PROMOTED,
     epilogue: str = "plain",
     gather: bool = False,
+    combine: str = "",
 ) -> Problem:
     """The problem of ``E=8,N=28672,K=4096,top_k=2[,group=128]``, keys in any order.
 
@@ -48,6 +49,7 @@ def parse_shape(
         group=group,
         epilogue=epilogue,
         gather=gather,
+        combine=combine,
     )
 
 

@@ -115,7 +115,7 @@ def traffic(
     a_stays = group * c.tile_m * k_bytes + streamed <= kept
     a_reads = 1.0 if a_stays else sweep_waves
     a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.columns
-    once = 2.0 * problem.tokens(grid.rows) * problem.k
+    once = 2.0 * problem.rows_of_a(grid.rows) * problem.k
     if problem.gather and once <= kept:  # a token's experts find its row in L2
         a_reads *= once / a_bytes
     index = 4.0 * grid.rows if problem.gather else 0.0  # every n-tile asks for it, from L2

@@ -67,7 +67,7 @@ class Inputs:
 
 def needed_bytes(problem: Problem, rows: int) -> int:
     """Device memory for inputs, C and the reference's temporaries."""
-    operands = problem.experts * problem.expert_bytes + 2 * problem.tokens(rows) * problem.k
+    operands = problem.experts * problem.expert_bytes + 2 * problem.rows_of_a(rows) * problem.k
     return operands + 2 * (rows + 2 * GUARD_ROWS) * problem.columns + 2 * SCRATCH_BYTES
 
 
@@ -92,7 +92,7 @@ def draw_inputs(
         problem=problem,
         bucket=bucket,
         seed=seed,
-        a=normal(problem.tokens(rows), problem.k),
+        a=normal(problem.rows_of_a(rows), problem.k),
         b=normal(problem.experts, problem.n, problem.k).mul_(problem.k**-0.5),
         offsets=torch.tensor([0, *accumulate(histogram)], dtype=torch.int32, device=device),
         tokens=_tokens(problem, histogram, seed).to(device) if problem.gather else None,

@@ -49,13 +49,16 @@ def test_name_reads_as_documented() -> None:
     assert config.row_halves == 32
     assert replace(config, smem="pad8").row_halves == 40
     assert replace(config, acc="f16").promote_every == 0
+    for suffix, combine in (("_co", "ordered"), ("_ca", "atomic"), ("_cr", "reduce")):
+        assert GroupedGemmConfig.parse(NAME + suffix) == replace(config, combine=combine)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "128x64x32", NAME + "_x", NAME.replace("_s3", ""), NAME.replace("f16p4", "f64"),
      NAME.replace("_nm", "_xx"), NAME.replace("sw2.3.3", "sw2.3"), " " + NAME, NAME.upper(),
-     NAME.replace("128", "-128"), NAME + "\n"],
+     NAME.replace("128", "-128"), NAME + "\n",
+     NAME + "_cx", NAME + "_co_ca"],
 )  # fmt: skip
 def test_malformed_names_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UserError, match="is no grouped_gemm config: expected"):

@@ -92,6 +92,26 @@ def test_gathering_takes_a_register_for_each_staged_row() -> None:
     assert register_estimate(config, gather=True) == register_estimate(config) + 4
 
 
+@pytest.mark.parametrize(
+    ("combine", "allowed"),
+    [("", {"none"}), ("ordered", {"ordered", "reduce"}), ("any", {"ordered", "atomic", "reduce"})],
+)
+def test_rows_are_combined_as_the_problem_says(combine: str, allowed: set[str]) -> None:
+    view = GROUPED_GEMM.view(replace(MIXTRAL, combine=combine), TURING)
+    values = next(p.values for p in GROUPED_GEMM.parameters if p.name == "combine")
+    config = view.default()
+    assert config.combine == ("ordered" if combine else "none")
+    valid = {v for v in values if not view.explain(replace(config, combine=v))}
+    assert valid == allowed
+    assert view.count % len(allowed) == 0  # a combining tile needs no more than it has anyway
+
+
+def test_combining_takes_two_registers_for_each_row_of_a_thread() -> None:
+    config = GroupedGemmConfig.parse(FINE)  # 128 rows, 128 threads
+    combining = replace(config, combine="ordered")
+    assert register_estimate(combining) == register_estimate(config) + 2
+
+
 def test_promotion_rule_allows_whole_multiples_only() -> None:
     # 128 / 16 / 1 = 8 steps a tile: every period divides 8
     tile = replace(GroupedGemmConfig.parse(FINE), tile_m=32, tile_n=64, tile_k=128, smem="none")
@@ -107,7 +127,7 @@ def test_promotion_rule_allows_whole_multiples_only() -> None:
 
 def test_every_rule_is_exercised_above() -> None:
     exercised = {rule for _, rule, _ in BROKEN} | {
-        "useful_tile", "split_k", "promotion", "gate_up_pairs",
+        "useful_tile", "split_k", "promotion", "gate_up_pairs", "combine",
     }  # fmt: skip
     assert {c.name for c in GROUPED_GEMM.constraints} <= exercised
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Numerics, Problem, UserError
-from search_spaces.problem import EPILOGUES
+from search_spaces.problem import COMBINES, EPILOGUES
 
 KEY = "grouped_gemm/E8.N28672.K4096.top2.f16.promoted"
 NAME = "grouped_gemm/mixtral-8x7b/gate_up/E8.N28672.K4096.top2.f16.promoted"
@@ -38,6 +40,13 @@ def test_epilogue_and_gather_stand_last_in_the_key_and_plain_leaves_it_as_it_was
     assert len({fused, gathered, Problem.parse(KEY), Problem.parse(f"{KEY}.geglu")}) == 4
 
 
+def test_combine_stands_last_in_the_key() -> None:
+    ordered = Problem("grouped_gemm", 8, 28672, 4096, 2, combine="ordered")
+    whatever = Problem("grouped_gemm", 8, 28672, 4096, 2, combine="any")
+    assert (ordered.key, whatever.key) == (f"{KEY}.combine", f"{KEY}.combine-any")
+    assert len({ordered, whatever, Problem.parse(KEY)}) == 3
+
+
 @given(
     op=st.sampled_from(["grouped_gemm", "int4_gemm"]),
     experts=st.integers(1, 512),
@@ -47,6 +56,7 @@ def test_epilogue_and_gather_stand_last_in_the_key_and_plain_leaves_it_as_it_was
     group=st.none() | st.integers(1, 1024),
     epilogue=st.sampled_from(EPILOGUES),
     gather=st.booleans(),
+    combine=st.sampled_from(("", *COMBINES)),
     label=st.sampled_from(["custom", "olmoe-1b-7b/down", "a b.c/E8/gate_up"]),
     data=st.data(),
 )
@@ -59,11 +69,16 @@ def test_key_and_name_round_trip(
     group: int | None,
     epilogue: str,
     gather: bool,
+    combine: str,
     label: str,
     data: st.DataObject,
 ) -> None:
     top_k = data.draw(st.integers(1, experts))
-    problem = Problem(op, experts, n, k, top_k, "f16", numerics, group, epilogue, label, gather)
+    if combine:
+        epilogue, gather = "plain", False
+    problem = Problem(
+        op, experts, n, k, top_k, "f16", numerics, group, epilogue, label, gather, combine
+    )
     assert Problem.parse(problem.key) == problem
     again = Problem.parse(str(problem))
     assert (again, again.label) == (problem, label)
@@ -105,6 +120,20 @@ def test_text_that_is_no_key_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fused", "words"),
+    [
+        ({"combine": "sum"}, ["unknown combine 'sum'", "ordered, any"]),
+        ({"combine": "any", "gather": True}, ["combine does not go with gather"]),
+        ({"combine": "ordered", "epilogue": "geglu"}, ["does not go with epilogue geglu"]),
+    ],
+)
+def test_bad_combinations_are_named(fused: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        Problem("grouped_gemm", 8, 64, 64, 2, **fused)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
     ("n", "epilogue", "words"),
     [
         (64, "silu", ["unknown epilogue 'silu'", "plain, swiglu, geglu, reglu"]),
@@ -123,10 +152,19 @@ def test_a_gated_epilogue_halves_c_and_gathering_reads_each_token_once() -> None
     plain = Problem("grouped_gemm", 4, 32, 64, 2)
     fused = Problem("grouped_gemm", 4, 32, 64, 2, epilogue="reglu", gather=True)
     assert (plain.columns, fused.columns) == (32, 16)
-    assert (plain.tokens(11), fused.tokens(11)) == (11, 6)
+    assert (plain.rows_of_a(11), fused.rows_of_a(11)) == (11, 6)
     assert fused.flops(10) == plain.flops(10)
     # three experts' weights, five tokens, ten numbers of four bytes, ten rows of half of C
     assert fused.traffic(10, 3) == 3 * 32 * 64 * 2 + 5 * 64 * 2 + 10 * 4 + 10 * 16 * 2
+
+
+def test_combining_leaves_a_row_for_each_token() -> None:
+    plain = Problem("grouped_gemm", 4, 32, 64, 2)
+    combining = Problem("grouped_gemm", 4, 32, 64, 2, combine="ordered")
+    assert (plain.rows_of_c(10), combining.rows_of_c(10), combining.rows_of_a(10)) == (10, 5, 10)
+    assert combining.flops(10) == plain.flops(10)
+    # three experts' weights, ten rows, their slots and weights, five rows of C
+    assert combining.traffic(10, 3) == 3 * 32 * 64 * 2 + 10 * 64 * 2 + 10 * 8 + 5 * 32 * 2
 
 
 def test_flops_and_bytes_by_hand() -> None:
