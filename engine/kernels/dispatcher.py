@@ -1,4 +1,4 @@
-"""Dispatcher: from (problem, rows) to the config to run on one GPU model, with its reason."""
+"""Dispatcher: from (problem, rows, skew) to the config of one GPU model, with its reason."""
 
 from __future__ import annotations
 
@@ -6,39 +6,51 @@ import shlex
 import sys
 import threading
 import warnings
-from dataclasses import replace
+from bisect import bisect
 
-from engine.kernels.selection import Choice, select
-from engine.kernels.tunings import ShapeTuning, Tunings
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, space_for
 from search_spaces.problems import AnyProblem
+from tuning_db.selection import Choice, select
+from tuning_db.tunings import ShapeTuning, Tunings, shape_of
 
 
 class NotTunedWarning(UserWarning):
     """A default config runs where a search could find a faster one."""
 
 
+def preferred_skew(text: str) -> Skew | None:
+    """``uniform``, ``zipf:X``, or None for ``auto``. Raises UserError for anything else."""
+    if text == "auto":
+        return None
+    try:
+        return Skew.parse(text)
+    except UserError as error:
+        raise UserError(f"{error}, or auto to follow the loads") from None
+
+
 class Dispatcher:
     """Looks problems up in the tunings of one GPU model. Safe to share between threads.
 
-    ``skew`` says whose winners are preferred where several skews were tuned. ``target`` are the
-    flags that make ``tuner.search`` tune for this GPU, ``db`` the database the user named.
+    ``skew`` says whose winners are preferred where several skews were tuned; None: those nearest
+    to the skew of each question. ``target`` are the flags that make ``tuner.search`` tune for this
+    GPU, ``db`` the database the user named.
     """
 
     def __init__(
-        self, tunings: Tunings, skew: Skew, *, target: str = "", db: str | None = None
+        self, tunings: Tunings, skew: Skew | None, *, target: str = "", db: str | None = None
     ) -> None:
         self.tunings = tunings
         self.gpu: GpuSpec = tunings.gpu
         self._skew, self._target, self._db = skew, target, db
-        self._shapes: dict[Problem, ShapeTuning] = {}
-        self._warned: set[Problem] = set()
+        self._borders = tunings.borders if skew is None else ()
+        self._shapes: dict[AnyProblem, ShapeTuning] = {}
+        self._warned: set[AnyProblem] = set()
         self._forced: dict[AnyProblem, str] = {}
         self._lock = threading.Lock()
 
-    def tuning(self, problem: Problem) -> ShapeTuning:
+    def tuning(self, problem: AnyProblem) -> ShapeTuning:
         """What the tuning DB has for the problem's shape; read at the first question."""
-        key = replace(problem, top_k=1)
+        key = shape_of(problem)
         with self._lock:
             if key not in self._shapes:
                 self._shapes[key] = self.tunings.of_shape(problem)
@@ -58,12 +70,33 @@ class Dispatcher:
             raise UserError(f"{config} cannot run {problem.key} on {self.gpu.name}: {broken[0]}")
         self._forced[problem] = config
 
-    def choose(self, problem: Problem, rows: int, *, top_k: int | None) -> Choice:
-        """The config for ``rows`` >= 1 rows; ``top_k`` is None when the caller does not know it."""
+    def skew_index(self, skew: Skew | None) -> int:
+        """0, 1 ... for skews that are served alike; a table of choices needs one entry for each.
+
+        None counts as uniform. Takes a fraction of a microsecond.
+        """
+        return bisect(self._borders, skew.exponent) if skew is not None else 0
+
+    def choose(
+        self, problem: AnyProblem, rows: int, *, top_k: int | None, skew: Skew | None = None
+    ) -> Choice:
+        """The config for ``rows`` >= 1 rows of a grouped GEMM, or as many tokens of another op.
+
+        ``top_k`` is None when the caller does not know it. ``skew`` is how rows fall on experts,
+        as far as is known; a dispatcher that was made for one skew keeps to that.
+        """
         if problem in self._forced:
             return Choice(self._forced[problem], "forced by the caller")
         tuning = self.tuning(problem)
-        return select(tuning.buckets, rows, tuning.default, skew=self._skew, top_k=top_k)
+        wanted = self._skew or self._typical(self.skew_index(skew))
+        return select(tuning.buckets, rows, tuning.default, skew=wanted, top_k=top_k)
+
+    def _typical(self, index: int) -> Skew:
+        """A skew well within the ``index``-th range: all of the range choose as it does."""
+        if index == 0:
+            return Skew()
+        low, above = self._borders[index - 1], self._borders[index:]
+        return Skew("zipf", (low + above[0]) / 2 if above else low + 1)
 
     def search_command(self, problem: Problem, buckets: str = "all") -> str:
         """The command that tunes the problem for this GPU, into the DB that was asked."""
@@ -76,7 +109,7 @@ class Dispatcher:
         if problem.gather:
             words.append("--gather")
         words.append(f"--buckets {buckets}")
-        if self._skew != Skew():
+        if self._skew not in (None, Skew()):
             words.append(f"--skew {self._skew}")
         if self._target:
             words.append(self._target)
@@ -86,7 +119,7 @@ class Dispatcher:
 
     def warn_once(self, problem: Problem) -> None:
         """Warn, once a shape, when nothing is tuned for it or what is no longer runs."""
-        tuning, key = self.tuning(problem), replace(problem, top_k=1)
+        tuning, key = self.tuning(problem), shape_of(problem)
         if tuning.buckets and not tuning.outdated:
             return
         with self._lock:

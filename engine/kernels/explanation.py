@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from engine.kernels.dispatcher import Dispatcher
 from engine.kernels.problems import checked_tokens
-from engine.kernels.selection import Choice
 from search_spaces import Problem, bucket_grid
+from tuning_db.selection import Choice
 
 
 @dataclass(frozen=True)

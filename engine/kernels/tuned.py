@@ -9,16 +9,16 @@ from collections.abc import Iterable
 import torch
 
 from engine.kernels.checks import check_offsets, check_operands, check_out, check_rows
-from engine.kernels.dispatcher import Dispatcher
+from engine.kernels.dispatcher import Dispatcher, preferred_skew
 from engine.kernels.explanation import Explanation, explain
 from engine.kernels.launches import Launches
 from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
 from engine.kernels.reference import grouped_gemm_reference
-from engine.kernels.tunings import Tunings
-from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
+from search_spaces import GpuSpec, Numerics, Problem, UserError, find_gpu, reference_gpu
 from search_spaces.problem import GATED
 from search_spaces.problems import AnyProblem
 from templates.device import device_spec
+from tuning_db.tunings import Tunings
 
 ASSUMED_ARCH = "sm_75"  # whose reference card ``explain`` speaks of on a machine without a GPU
 
@@ -29,9 +29,9 @@ class TunedKernels:
     ``db`` is a path or URL; None means LIGHT_MOE_DB, else ./tuning.sqlite. The DB is read at first
     use of a shape; a search that ends later is seen by the next TunedKernels. ``numerics`` (fp32,
     promoted or fp16) says how products may be accumulated, ``skew`` (uniform or zipf:X) whose
-    winners are preferred. On a CPU the torch reference answers. Several threads and streams may
-    share one object. Raises UserError for an unknown device, numerics or skew, without a usable
-    GPU, or when the DB cannot be read.
+    winners are preferred; with ``auto`` each call's own skew says so. On a CPU the torch reference
+    answers. Several threads and streams may share one object. Raises UserError for an unknown
+    device, numerics or skew, without a usable GPU, or when the DB cannot be read.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TunedKernels:
         self.device = _full_device(device)
         self.numerics = _numerics(numerics)
         self._db = None if db is None else os.fspath(db)
-        self._skew = Skew.parse(skew)
+        self._skew = preferred_skew(skew)
         self._lock = threading.Lock()
         self._others: dict[str, Dispatcher] = {}
         self._launches: Launches | None = None

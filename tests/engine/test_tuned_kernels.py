@@ -16,7 +16,6 @@ import torch
 from engine import TunedKernels
 from engine.kernels import NotTunedWarning, grouped_gemm_reference
 from engine.kernels.dispatcher import Dispatcher
-from engine.kernels.tunings import Tunings
 from search_spaces import Numerics, Problem, Skew, UserError, find_gpu
 from search_spaces.shape import parse_shape
 from tests.conftest import ROOT
@@ -24,6 +23,7 @@ from tests.engine.test_reference import tensors
 from tests.engine.tuned_db import CARD, DEFAULT, FEW, GATE_UP, MANY, add_bucket
 from tuner.options import Options, parse_options
 from tuning_db import Source, TuningDB
+from tuning_db.tunings import Tunings
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from engine.kernels.selection import REACH, Choice, TunedBucket, select
 from search_spaces import Bucket, Skew
 from tuning_db import Source
+from tuning_db.selection import REACH, Choice, TunedBucket, select
 
 EXPERTS = 8
 DEFAULT = "default"
