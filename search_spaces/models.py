@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.errors import UserError
+from search_spaces.gate_problem import GateProblem
 from search_spaces.problem import ALIGNMENT, Numerics, Problem
+from search_spaces.router import Router
 
 _PRESETS = Path(__file__).parent / "presets"
 PRESETS: tuple[str, ...] = tuple(sorted(file.stem for file in _PRESETS.glob("*.json")))
@@ -38,7 +41,11 @@ FAMILIES: Mapping[str, Family] = {
     "olmoe": Family("num_experts", "intermediate_size"),
     # transformers' DeepSeek-V2 ignores the field that its config carries.
     "deepseek_v2": Family("n_routed_experts", "moe_intermediate_size", reads_norm=False),
+    "deepseek_v3": Family("n_routed_experts", "moe_intermediate_size", norm_topk=True),
 }
+_DEEPSEEK = ("deepseek_v2", "deepseek_v3")
+# How transformers' DeepSeek-V2 chooses: among all experts, or among those of its best groups.
+_TOPK_METHODS = ("greedy", "group_limited_greedy")
 
 # Far above any published model: a number beyond is a typing error or a broken file.
 _LARGEST = {"size": 1 << 20, "experts": 4096, "layers": 4096}
@@ -50,7 +57,8 @@ class ModelShape:
 
     ``intermediate`` is one routed expert's; ``shared_intermediate`` that of all always-on experts
     together, 0 without any. ``moe_layers`` of the ``layers`` have experts, the others are dense.
-    ``norm_topk`` tells whether the top-k weights are scaled to sum to 1.
+    ``norm_topk`` tells whether the top-k weights are scaled to sum to 1, ``router`` what else
+    their gate does.
     """
 
     name: str
@@ -63,6 +71,31 @@ class ModelShape:
     moe_layers: int
     shared_intermediate: int
     norm_topk: bool
+    router: Router
+
+    @property
+    def shared(self) -> int:
+        """The shared experts as experts of the size of a routed one, the last one padded."""
+        return -(-self.shared_intermediate // self.intermediate)
+
+    def gate(self, *, logits: bool = False) -> GateProblem:
+        """The fused gate of a layer: [tokens, hidden], or given ``logits`` [tokens, experts], in
+        fp16. Raises UserError for what no kernel has: a shared gate without hidden states, say."""
+        router = self.router
+        return GateProblem(
+            experts=self.experts,
+            hidden=0 if logits else self.hidden,
+            top_k=self.top_k,
+            score=router.score,
+            bias=router.bias,
+            groups=router.groups,
+            topk_group=router.topk_group,
+            group_score=router.group_score,
+            renormalise=self.norm_topk,
+            shared=self.shared,
+            shared_gate=router.shared_gate and self.shared > 0,
+            label=f"{self.name}/gate",
+        )
 
     def problem(
         self,
@@ -148,6 +181,21 @@ class _Fields:
             raise self.wrong(field, f"must be a multiple of {ALIGNMENT} (16-byte rows)")
         return value
 
+    def factor(self, field: str, default: float) -> float:
+        """A positive, finite number."""
+        value = self._get(field, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.wrong(field, "must be a number")
+        if not 0 < value < math.inf:
+            raise self.wrong(field, "must be above 0 and finite")
+        return float(value)
+
+    def choice(self, field: str, choices: Sequence[str], default: str) -> str:
+        value = self._get(field, default)
+        if not isinstance(value, str) or value not in choices:
+            raise self.wrong(field, f"supported are {', '.join(choices)}")
+        return value
+
     def flag(self, field: str, default: bool) -> bool:
         value = self._get(field, default)
         if not isinstance(value, bool):
@@ -225,7 +273,36 @@ def _read(file: Path, name: str) -> ModelShape:
         moe_layers=_moe_layers(fields, model_type, layers),
         shared_intermediate=_shared(fields, model_type, intermediate),
         norm_topk=norm if family.reads_norm else family.norm_topk,
+        router=_router(fields, model_type, experts),
     )
+
+
+def _router(fields: _Fields, model_type: str, experts: int) -> Router:
+    if model_type == "deepseek_v2":
+        scaling = fields.factor("routed_scaling_factor", 1.0)
+        if fields.choice("topk_method", _TOPK_METHODS, "greedy") == "greedy":
+            return Router(scaling=scaling)
+        groups, topk_group = _groups(fields, experts, None, None)
+        return Router(groups=groups, topk_group=topk_group, scaling=scaling)
+    if model_type == "deepseek_v3":
+        groups, topk_group = _groups(fields, experts, 8, 4)
+        return Router(
+            "sigmoid", bias=True, groups=groups, topk_group=topk_group,
+            group_score="top2" if groups > 1 else "max",
+            scaling=fields.factor("routed_scaling_factor", 2.5),
+        )  # fmt: skip
+    return Router(shared_gate=model_type == "qwen2_moe")
+
+
+def _groups(
+    fields: _Fields, experts: int, groups: int | None, topk_group: int | None
+) -> tuple[int, int]:
+    """Groups of experts and how many are chosen from; the defaults are None where a model must
+    tell."""
+    groups = fields.count("n_group", experts, default=groups)
+    if experts % groups:
+        raise fields.wrong("n_group", f"must divide the {experts} experts")
+    return groups, fields.count("topk_group", groups, default=topk_group)
 
 
 def _moe_layers(fields: _Fields, model_type: str, layers: int) -> int:
@@ -233,7 +310,7 @@ def _moe_layers(fields: _Fields, model_type: str, layers: int) -> int:
         step = fields.count("decoder_sparse_step", layers, default=1)
         dense = fields.layer_numbers("mlp_only_layers", layers)
         return sum((i + 1) % step == 0 and i not in dense for i in range(layers))
-    if model_type == "deepseek_v2":
+    if model_type in _DEEPSEEK:
         first = fields.count("first_k_dense_replace", layers, least=0, default=0)
         every = fields.count("moe_layer_freq", layers, default=1)
         return sum(i >= first and i % every == 0 for i in range(layers))
@@ -243,7 +320,7 @@ def _moe_layers(fields: _Fields, model_type: str, layers: int) -> int:
 def _shared(fields: _Fields, model_type: str, intermediate: int) -> int:
     if model_type == "qwen2_moe":
         return fields.size("shared_expert_intermediate_size", least=0, default=0)
-    if model_type == "deepseek_v2":
+    if model_type in _DEEPSEEK:
         shared = fields.count("n_shared_experts", _LARGEST["experts"], least=0, default=0)
         return shared * intermediate
     return 0
