@@ -1,11 +1,11 @@
 // Slots sorted by expert: a stable counting sort (Knuth, TAOCP 3, 5.2, algorithm D), so the order
 // follows from the ids alone and equal inputs give equal bits.
 //
-// Slots are cut into chunks of kChunk. count_chunk makes a chunk's histogram, place_chunk sums those
-// of all chunks: the experts' first rows are a prefix sum over experts, what the chunks before have
-// of an expert comes on top. Within a chunk each warp owns a share of consecutive slots and ranks
-// them 32 at a time by match.any (PTX ISA, "match.sync"; sm_70): lanes of one expert see each
-// other, the lower ones come first. Counters belong to a warp, so that warps rank side by side
+// Slots are cut into chunks of kChunk. count_chunk makes a chunk's histogram, place_chunk sums
+// those of all chunks: the experts' first rows are a prefix sum over experts, what the chunks
+// before have of an expert comes on top. Within a chunk each warp owns a share of consecutive slots
+// and ranks them 32 at a time by match.any (PTX ISA, "match.sync"; sm_70): lanes of one expert see
+// each other, the lower ones come first. Counters belong to a warp, so that warps rank side by side
 // without atomics; one prefix sum over warps brings them together.
 //
 // Chunks may be any partition: of one launch, of CTAs before a fence, of one CTA before a barrier.
@@ -19,7 +19,7 @@
 namespace light_moe {
 
 struct PermuteArgs {
-  int const* ids;   // [count], expert of each slot; what lies outside 0..experts - 1 is skipped
+  int const* ids;   // [count], expert of each slot, skipped outside 0..experts - 1
   int* offsets;     // [experts + 1], first row of each expert, then the number of rows
   int* rows;        // [count], token of each row; beyond offsets[experts] unwritten, as in slots
   int* slots;       // [count], slot of each row
@@ -30,7 +30,9 @@ struct PermuteArgs {
   int experts;
   int chunks;       // ceil(count / kChunk), at least 1
 
-  CUTE_DEVICE int id(int slot) const { return __ldcg(ids + slot); }
+  // What a slot says, and which expert that means. An op with other ids of its own hides these.
+  CUTE_DEVICE int load(int slot) const { return __ldcg(ids + slot); }
+  CUTE_DEVICE int expert(int slot, int id) const { return id; }
 };
 
 // Histograms are read four experts at a time.
@@ -74,10 +76,11 @@ struct Share {
   int first;          // this lane's first slot
   int end;            // of the chunk
   int batches;        // of 32 slots, equally many in all warps
-  int ids[kBatches];  // -1: no row
+  int ids[kBatches];  // of experts, -1: no row
   int ranks[kBatches];
 
-  // All loads are on their way before the first is waited for.
+  // Three loops: all ids are on their way before the first is waited for, and so is what an op looks
+  // up for them.
   template <class Args>
   CUTE_DEVICE Share(Args const& args, int chunk) {
     int const begin = chunk * kChunk;
@@ -85,10 +88,12 @@ struct Share {
     batches = (end - begin + kThreads - 1) / kThreads;
     first = begin + threadIdx.x / 32 * batches * 32 + threadIdx.x % 32;
     CUTE_UNROLL
-    for (int i = 0; i < kBatches; ++i) {
-      int const id = holds(i) ? args.id(slot(i)) : -1;
-      ids[i] = unsigned(id) < unsigned(args.experts) ? id : -1;
-    }
+    for (int i = 0; i < kBatches; ++i) ids[i] = holds(i) ? args.load(slot(i)) : -1;
+    CUTE_UNROLL
+    for (int i = 0; i < kBatches; ++i) ids[i] = args.expert(slot(i), ids[i]);
+    CUTE_UNROLL
+    for (int i = 0; i < kBatches; ++i)
+      ids[i] = unsigned(ids[i]) < unsigned(args.experts) ? ids[i] : -1;
   }
 
   CUTE_DEVICE int slot(int i) const { return first + 32 * i; }
@@ -246,22 +251,26 @@ CUTE_DEVICE void place_chunk(Args const& args, int chunk, int* memory) {
   place_share(share, args, shared);
 }
 
-// All chunks by one CTA. One chunk alone need not have been counted: its ranks count it.
+// One chunk that is all there is, by one CTA. It need not have been counted: its ranks count it.
+template <int kThreads, int kChunk, class Args>
+CUTE_DEVICE void permute_chunk(Args const& args, int* memory) {
+  PermuteShared<kThreads> const shared(args.experts, memory);
+  Share<kThreads, kChunk> share(args, 0);
+  for (int i = threadIdx.x; i < shared.experts; i += kThreads) shared.ends[i] = 0;
+  share.rank(shared);
+  __syncthreads();
+  add_chunk(shared);
+  __syncthreads();
+  begin_experts(args, shared.ends, true, shared);
+  __syncthreads();
+  share.write(args, shared);
+}
+
+// All chunks by one CTA; a single one as by permute_chunk.
 template <int kThreads, int kChunk, class Args>
 CUTE_DEVICE void permute_alone(Args const& args, int* memory) {
+  if (args.chunks == 1) return permute_chunk<kThreads, kChunk>(args, memory);
   PermuteShared<kThreads> const shared(args.experts, memory);
-  if (args.chunks == 1) {
-    Share<kThreads, kChunk> share(args, 0);
-    for (int i = threadIdx.x; i < shared.experts; i += kThreads) shared.ends[i] = 0;
-    share.rank(shared);
-    __syncthreads();
-    add_chunk(shared);
-    __syncthreads();
-    begin_experts(args, shared.ends, true, shared);
-    __syncthreads();
-    share.write(args, shared);
-    return;
-  }
   sum_histograms(args, 0, shared);
   __syncthreads();
   begin_experts(args, shared.totals, true, shared);

@@ -1,0 +1,60 @@
+"""moe_permute: from a config to source, and from token counts to a launch."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from search_spaces.permute_config import PermuteConfig
+from search_spaces.permute_problem import MOST_GROUPS, PermuteProblem
+from templates.launch_shape import LaunchShape, Pass
+from templates.permutation import chunk_count, histogram_bytes, permute_smem_bytes
+from templates.variant import Variant
+
+HEADERS = ("#include <light_moe/moe_permute.cuh>",)
+
+
+@lru_cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+
+
+def render(problem: PermuteProblem, config: PermuteConfig) -> Variant:
+    """Source of the kernel for a config; it serves every problem."""
+    template = _environment().get_template("moe_permute.cu.jinja")
+    block = template.render(config=config, entry="{entry}")
+    entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
+    return Variant(
+        op=problem.op,
+        entry=entry,
+        source=block.replace("{entry}", entry),
+        threads=config.threads,
+        smem_bytes=permute_smem_bytes(MOST_GROUPS, config.threads),
+        headers=HEADERS,
+        tier="sm_75",
+    )
+
+
+def launch_shape(problem: PermuteProblem, config: PermuteConfig, tokens: int) -> LaunchShape:
+    """Grids and scratch for ``tokens`` tokens; offsets are written even if there are none.
+
+    The kernel's pointers are ids, slot_map, num_valid, offsets, rows, slots and inverse; its
+    scalars tokens, top_k, experts, replicas, groups and the pass.
+    """
+    chunks = chunk_count(tokens * problem.top_k, config.chunk)
+    sizes = (tokens, problem.top_k, problem.experts, problem.replicas, problem.groups)
+    smem = permute_smem_bytes(problem.groups, config.threads)
+    several = chunks > 1
+    return LaunchShape(
+        passes=tuple(
+            Pass((chunks, 1, 1), smem, (*map(np.int32, sizes), np.int32(number)))
+            for number in range(1 + several)
+        ),
+        workspace_bytes=histogram_bytes(problem.groups, chunks) * several,
+        counters=0,
+    )
