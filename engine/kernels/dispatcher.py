@@ -98,16 +98,13 @@ class Dispatcher:
         low, above = self._borders[index - 1], self._borders[index:]
         return Skew("zipf", (low + above[0]) / 2 if above else low + 1)
 
-    def search_command(self, problem: Problem, buckets: str = "all") -> str:
+    def search_command(self, problem: AnyProblem, buckets: str = "all") -> str:
         """The command that tunes the problem for this GPU, into the DB that was asked."""
-        shape = f"E={problem.experts},N={problem.n},K={problem.k},top_k={problem.top_k}"
-        words = ["python -m tuner.search", f"--op {problem.op}", f"--shape {shape}"]
-        if problem.numerics is not Numerics.PROMOTED:
-            words.append(f"--numerics {problem.numerics.value}")
-        if problem.gated:
-            words.append(f"--epilogue {problem.epilogue}")
-        if problem.gather:
-            words.append("--gather")
+        words = ["python -m tuner.search", f"--op {problem.op}"]
+        if isinstance(problem, Problem):
+            words += _gemm_flags(problem)
+        else:
+            words.append(f"--problem {problem.key}")
         words.append(f"--buckets {buckets}")
         if self._skew not in (None, Skew()):
             words.append(f"--skew {self._skew}")
@@ -117,7 +114,7 @@ class Dispatcher:
             words.append(f"--db {shlex.quote(self._db)}")
         return " ".join(words)
 
-    def warn_once(self, problem: Problem) -> None:
+    def warn_once(self, problem: AnyProblem) -> None:
         """Warn, once a shape, when nothing is tuned for it or what is no longer runs."""
         tuning, key = self.tuning(problem), shape_of(problem)
         if tuning.buckets and not tuning.outdated:
@@ -138,6 +135,18 @@ class Dispatcher:
             NotTunedWarning,
             stacklevel=_frames_of_ours(),
         )
+
+
+def _gemm_flags(problem: Problem) -> list[str]:
+    shape = f"E={problem.experts},N={problem.n},K={problem.k},top_k={problem.top_k}"
+    words = [f"--shape {shape}"]
+    if problem.numerics is not Numerics.PROMOTED:
+        words.append(f"--numerics {problem.numerics.value}")
+    if problem.gated:
+        words.append(f"--epilogue {problem.epilogue}")
+    if problem.gather:
+        words.append("--gather")
+    return words
 
 
 def _frames_of_ours() -> int:

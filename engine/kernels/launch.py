@@ -1,12 +1,22 @@
-"""Launch: a kernel with all that a number of rows fixes; only pointers are left to give."""
+"""Launch: a kernel with all that sizes fix; only pointers are left to give."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from threading import Lock
+
 import torch
 
-from engine.kernels.loader import LoadedKernel
-from search_spaces import GroupedGemmConfig, Problem
-from templates import launch_shape
+from engine.kernels.scratch import Scratch
+from templates import Kernel, LaunchShape
+
+
+@dataclass(frozen=True)
+class LoadedKernel:
+    """A kernel whose machine code is on the GPU. One thread at a time may launch it: ``lock``."""
+
+    kernel: Kernel
+    lock: Lock = field(default_factory=Lock)
 
 
 class Counters:
@@ -36,41 +46,44 @@ class Counters:
 
 
 class Launch:
-    """One problem shape, config and row count, on one GPU. Safe to share between threads."""
+    """The passes of one problem, config and count, on one GPU. Safe to share between threads."""
 
-    __slots__ = ("_counters", "_device", "_grid", "_launch", "_lock", "_scalars", "_scratch")
+    __slots__ = ("_counters", "_device", "_launch", "_lock", "_passes", "_scratch")
 
     def __init__(
         self,
-        problem: Problem,
-        config: GroupedGemmConfig,
-        rows: int,
+        shape: LaunchShape,
         loaded: LoadedKernel,
         counters: Counters,
         device: torch.device,
     ) -> None:
-        shape = launch_shape(problem, config, rows)
-        [only] = shape.passes
-        self._grid = only.grid
-        self._scratch = (shape.workspace_bytes, shape.counters) if shape.counters else None
-        self._scalars = only.scalars
+        self._passes = [(each.grid, each.scalars, each.smem_bytes) for each in shape.passes]
+        sizes = (shape.workspace_bytes, shape.counters)
+        self._scratch = sizes if any(sizes) else None
         self._launch = loaded.kernel.launch
         self._lock = loaded.lock
         self._counters = counters
         self._device = device
 
-    def __call__(self, a: int, b: int, c: int, offsets: int, rows: int, stream: int) -> None:
-        """Queue the kernel on ``stream``, torch's current one, with these device pointers.
+    def __call__(
+        self, pointers: tuple[int, ...], stream: int, scratch: Scratch | None = None
+    ) -> None:
+        """Queue the passes on ``stream``, torch's current one, with the op's device pointers.
 
-        ``rows`` is 0 unless the problem gathers.
+        Without ``scratch`` a workspace is taken from torch's memory of this stream, free for its
+        next user at once.
         """
         if self._scratch is None:
-            with self._lock:
-                self._launch(self._grid, (a, b, c, offsets, rows, 0, 0, *self._scalars), stream)
-            return
-        # Partial sums live in torch's memory of this stream, free for its next user at once.
-        workspace = torch.empty(self._scratch[0], dtype=torch.uint8, device=self._device)
-        counters = self._counters.get(stream, self._scratch[1])
-        pointers = (a, b, c, offsets, rows, workspace.data_ptr(), counters.data_ptr())
+            self._queue((*pointers, 0, 0), stream)
+        elif scratch is not None:
+            self._queue((*pointers, *scratch.pointers(*self._scratch)), stream)
+        else:
+            workspace_bytes, count = self._scratch
+            workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device=self._device)
+            counters = self._counters.get(stream, count)
+            self._queue((*pointers, workspace.data_ptr(), counters.data_ptr()), stream)
+
+    def _queue(self, pointers: tuple[int, ...], stream: int) -> None:
         with self._lock:
-            self._launch(self._grid, (*pointers, *self._scalars), stream)
+            for grid, scalars, smem_bytes in self._passes:
+                self._launch(grid, (*pointers, *scalars), stream, smem_bytes)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias, TypeVar
 
 import torch
 
-from engine.kernels.checks import Checked
 from engine.kernels.dispatcher import Dispatcher
 from engine.kernels.launch import Counters, Launch
 from engine.kernels.loader import KernelLoader
-from engine.kernels.problems import problem_of_shape
-from search_spaces import GroupedGemmConfig, Numerics, Problem
+from engine.kernels.scratch import Scratch
+from engine.kernels.work import Work
+from search_spaces import Skew, space_for
+from templates import launch_shape
 
-# rows, E, N, K, top_k, epilogue, and whether rows are gathered
-Sizes = tuple[int, int, int, int, "int | None", str, bool]
+# A call's sizes, whatever its op takes for that, and the index of its skew.
+Key: TypeAlias = "tuple[Hashable, int]"
+Sizes = TypeVar("Sizes", bound=Hashable)
 
 # A server meets every number of rows up to its batch limit; beyond this many the table is begun
 # anew, which costs some microseconds per entry that is still in use.
@@ -25,41 +28,46 @@ MOST_ENTRIES = 1 << 16
 class Launches:
     """Prepared launches of the GPU ``device``. Safe to share between threads and streams."""
 
-    def __init__(self, dispatcher: Dispatcher, device: torch.device, numerics: Numerics) -> None:
+    def __init__(self, dispatcher: Dispatcher, device: torch.device) -> None:
         self._dispatcher = dispatcher
         self._device = device
         self._index = device.index
-        self._numerics = numerics
-        self._loader = KernelLoader(dispatcher.gpu)
         self._counters = Counters(device)
-        self._ready: dict[Sizes, Launch] = {}
+        self._loader = KernelLoader(dispatcher.gpu, device, self._counters)
+        self._ready: dict[Key, Launch] = {}
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def run(self, operands: Checked, c: int, top_k: int | None, epilogue: str) -> None:
-        """Queue the kernel on torch's current stream of this device; c [rows, N] is a pointer.
+    def run(
+        self,
+        sizes: Sizes,
+        work: Callable[[Sizes], Work],
+        pointers: tuple[int, ...],
+        skew: Skew | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
+        """Queue an op's passes on torch's current stream of this device.
 
-        N is halved by a gated epilogue.
+        ``work`` tells what ``sizes`` stand for, when they are met for the first time; ``pointers``
+        are the op's. ``scratch`` is memory to use instead of torch's.
         """
         if torch.cuda.current_device() != self._index or not hasattr(self._thread, "bound"):
             with torch.cuda.device(self._index):
                 self._bind()
-                self.run(operands, c, top_k, epilogue)
+                self.run(sizes, work, pointers, skew, scratch)
             return
-        rows, experts, n, k, a, b, offsets, index = operands
-        sizes = (rows, experts, n, k, top_k, epilogue, index is not None)
-        launch = self._ready.get(sizes) or self._first(sizes)
+        key = (sizes, self._dispatcher.skew_index(skew))
+        launch = self._ready.get(key) or self._first(key, work(sizes), skew)
         if launch is not None:
             # torch.cuda.current_stream() makes an object for the same number, in 1.5 us.
             stream = torch._C._cuda_getCurrentRawStream(self._index)
-            launch(a, b, c, offsets, index or 0, stream)
+            launch(pointers, stream, scratch)
 
-    def prepare(self, problem: Problem, rows: Sequence[int]) -> None:
-        """Compile and load what these numbers of rows will run, with top_k given or not."""
+    def prepare(self, sizes: Sequence[Sizes], work: Callable[[Sizes], Work]) -> None:
+        """Compile and load what these sizes, all of one problem, will run."""
         with torch.cuda.device(self._index):
             self._bind()
-            for top_k in (problem.top_k, None):
-                self._prepare(problem, rows, top_k)
+            self._prepare([(each, 0) for each in sizes], [work(each) for each in sizes], None)
 
     def forget(self) -> None:
         """Choose anew at each first call from now on; kernels that are loaded stay."""
@@ -77,27 +85,28 @@ class Launches:
         runtime.setDevice(self._index)
         self._thread.bound = True
 
-    def _first(self, sizes: Sizes) -> Launch | None:
-        rows, experts, n, k, top_k, epilogue, gather = sizes
-        problem = problem_of_shape(experts, n, k, top_k, self._numerics, epilogue, gather)
-        if rows == 0:
-            return None
-        return self._prepare(problem, [rows], top_k)[0]
+    def _first(self, key: Key, work: Work, skew: Skew | None) -> Launch | None:
+        return self._prepare([key], [work], skew)[0] if work.count else None
 
-    def _prepare(self, problem: Problem, rows: Sequence[int], top_k: int | None) -> list[Launch]:
+    def _prepare(
+        self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None
+    ) -> list[Launch]:
+        problem, choose = works[0].problem, self._dispatcher.choose
         self._dispatcher.warn_once(problem)
-        choices = [self._dispatcher.choose(problem, count, top_k=top_k) for count in rows]
-        configs = [GroupedGemmConfig.parse(choice.config) for choice in choices]
+        choices = [choose(problem, work.count, top_k=work.top_k, skew=skew) for work in works]
+        parse = space_for(problem.op).config_type.parse
+        configs = [parse(choice.config) for choice in choices]
         with self._lock:
             kernels = self._loader.load(problem, configs)
+            shapes = [
+                launch_shape(problem, config, work.count)
+                for config, work in zip(configs, works, strict=True)
+            ]
             launches = [
-                Launch(problem, config, count, kernel, self._counters, self._device)
-                for count, config, kernel in zip(rows, configs, kernels, strict=True)
+                Launch(shape, kernel, self._counters, self._device)
+                for shape, kernel in zip(shapes, kernels, strict=True)
             ]
             if len(self._ready) >= MOST_ENTRIES:
                 self._ready.clear()
-            for count, launch in zip(rows, launches, strict=True):
-                shape = (problem.experts, problem.n, problem.k)
-                sizes = (count, *shape, top_k, problem.epilogue, problem.gather)
-                self._ready[sizes] = launch
+            self._ready.update(zip(keys, launches, strict=True))
         return launches

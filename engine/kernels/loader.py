@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from threading import Lock
+from typing import Any
 
 import torch
 
-from search_spaces import GpuSpec, GroupedGemmConfig, Problem, UserError
+from engine.kernels.idle import idle_operands
+from engine.kernels.launch import Counters, Launch, LoadedKernel
+from search_spaces import GpuSpec, UserError
+from search_spaces.problems import AnyProblem
 from templates import (
     BuildError,
     CompilePool,
@@ -20,50 +22,54 @@ from templates import (
     render,
 )
 
-# N, K, epilogue, gather and the config: what fixes the machine code
-CodeKey = tuple[int, int, str, bool, GroupedGemmConfig]
-
-
-@dataclass(frozen=True)
-class LoadedKernel:
-    """A kernel whose machine code is on the GPU. One thread at a time may launch it: ``lock``."""
-
-    kernel: Kernel
-    lock: Lock = field(default_factory=Lock)
-
 
 class KernelLoader:
-    """Kernels of one GPU, which must be the current device of whoever calls ``load``.
+    """Kernels of the GPU ``device``, which must be current for whoever calls ``load``.
 
     Not safe to share between threads; the kernels it returns are.
     """
 
-    def __init__(self, gpu: GpuSpec) -> None:
+    def __init__(self, gpu: GpuSpec, device: torch.device, counters: Counters) -> None:
         self._arch = gpu.arch
+        self._device = device
+        self._counters = counters
         self._cache = KernelCache()
-        self._loaded: dict[CodeKey, LoadedKernel] = {}
+        self._known: dict[tuple[AnyProblem, Any], LoadedKernel] = {}
+        self._by_entry: dict[str, LoadedKernel] = {}  # problems may share machine code
 
-    def load(self, problem: Problem, configs: Sequence[GroupedGemmConfig]) -> list[LoadedKernel]:
+    def load(self, problem: AnyProblem, configs: Sequence[Any]) -> list[LoadedKernel]:
         """Kernels in the order of ``configs``; what is not in the kernel cache is compiled.
 
         Raises UserError when the toolchain is incomplete, when a kernel does not build, and while
         torch's current stream is captured: loading is not allowed then.
         """
-        shape = (problem.n, problem.k, problem.epilogue, problem.gather)
-        keys = [(*shape, config.compile_key) for config in configs]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._loaded]
+        keys = [(problem, config.compile_key) for config in configs]
+        new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        variants = {key: render(*key) for key in new}
+        missing = {
+            variant.entry: (key, variant)
+            for key, variant in variants.items()
+            if variant.entry not in self._by_entry
+        }
         if missing:
-            if torch.cuda.is_current_stream_capturing():
-                raise UserError(
-                    f"the kernel for {problem.key} is not loaded yet and cannot be while a CUDA "
-                    "graph is captured: call warm_up or grouped_gemm once before"
-                )
-            variants = [render(problem, key[-1]) for key in missing]
-            target = Target.for_tier(variants[0].tier, self._arch)
-            self._build(variants, target)
-            for key, variant in zip(missing, variants, strict=True):
-                self._loaded[key] = self._load(problem, key[-1], variant, target)
-        return [self._loaded[key] for key in keys]
+            self._load_missing(problem, missing)
+        for key, variant in variants.items():
+            self._known[key] = self._by_entry[variant.entry]
+        return [self._known[key] for key in keys]
+
+    def _load_missing(
+        self, problem: AnyProblem, missing: dict[str, tuple[tuple[AnyProblem, Any], Variant]]
+    ) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            raise UserError(
+                f"the kernel for {problem.key} is not loaded yet and cannot be while a CUDA "
+                f"graph is captured: call warm_up or {problem.op} once before"
+            )
+        variants = [variant for _, variant in missing.values()]
+        target = Target.for_tier(variants[0].tier, self._arch)
+        self._build(variants, target)
+        for entry, ((_, config), variant) in missing.items():
+            self._by_entry[entry] = self._load(problem, config, variant, target)
 
     def _build(self, variants: Sequence[Variant], target: Target) -> None:
         with CompilePool(cache=self._cache) as pool:
@@ -76,13 +82,14 @@ class KernelLoader:
                     )
 
     def _load(
-        self, problem: Problem, config: GroupedGemmConfig, variant: Variant, target: Target
+        self, problem: AnyProblem, config: Any, variant: Variant, target: Target
     ) -> LoadedKernel:
-        """Load by a launch that finds no rows: the driver may put loading off until a launch."""
+        """Load by a launch of next to nothing: the driver may put loading off until a launch."""
         path = self._cache.cubin_path(variant, target.ptx_arch, self._arch)
-        kernel = Kernel(variant.entry, path, variant.threads, variant.smem_bytes)
-        offsets = torch.zeros(problem.experts + 1, dtype=torch.int32, device="cuda")
+        loaded = LoadedKernel(Kernel(variant.entry, path, variant.threads, variant.smem_bytes))
+        count, operands = idle_operands(problem, self._device)
+        pointers = tuple(0 if tensor is None else tensor.data_ptr() for tensor in operands)
+        shape = launch_shape(problem, config, count)
         stream = torch.cuda.current_stream().cuda_stream
-        first = launch_shape(problem, config, 1).passes[0]
-        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *first.scalars), stream)
-        return LoadedKernel(kernel)
+        Launch(shape, loaded, self._counters, self._device)(pointers, stream)
+        return loaded

@@ -32,16 +32,18 @@ def problem_of_shape(
     numerics: Numerics,
     epilogue: str = "plain",
     gather: bool = False,
+    combine: str = "",
 ) -> Problem:
     """The grouped GEMM of b [E, N, K]; an unknown ``top_k`` counts as 1.
 
     Raises UserError when N or K is no multiple of 8, or N none of 16 with a gated epilogue, when
-    top_k does not lie in 1..E, and for an unknown epilogue.
+    top_k does not lie in 1..E, and for an unknown epilogue or combination.
     """
     known = 1 if top_k is None else top_k
     return Problem(
-        "grouped_gemm", experts, n, k, known, numerics=numerics, epilogue=epilogue, gather=gather
-    )
+        "grouped_gemm", experts, n, k, known, numerics=numerics, epilogue=epilogue, gather=gather,
+        combine=combine,
+    )  # fmt: skip
 
 
 def checked_tokens(tokens: int) -> int:

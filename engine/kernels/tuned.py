@@ -14,7 +14,9 @@ from engine.kernels.explanation import Explanation, explain
 from engine.kernels.launches import Launches
 from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
 from engine.kernels.reference import grouped_gemm_reference
-from search_spaces import GpuSpec, Numerics, Problem, UserError, find_gpu, reference_gpu
+from engine.kernels.scratch import Scratch
+from engine.kernels.work import GemmSizes, Work, gemm_sizes, gemm_work
+from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
 from search_spaces.problem import GATED
 from search_spaces.problems import AnyProblem
 from templates.device import device_spec
@@ -54,7 +56,7 @@ class TunedKernels:
             return
         gpu = device_spec(self.device.index)
         self._dispatcher = self._dispatcher_for(gpu, f"--gpus {self.device.index}")
-        self._launches = Launches(self._dispatcher, self.device, self.numerics)
+        self._launches = Launches(self._dispatcher, self.device)
 
     def grouped_gemm(
         self,
@@ -67,6 +69,8 @@ class TunedKernels:
         top_k: int | None = None,
         out: torch.Tensor | None = None,
         check: bool = False,
+        skew: Skew | None = None,
+        scratch: Scratch | None = None,
     ) -> torch.Tensor:
         """c [rows, N] fp16: rows offsets[e] to offsets[e + 1] of a [rows, K] times b[e]^T.
 
@@ -76,7 +80,9 @@ class TunedKernels:
         ``epilogue`` (swiglu, geglu, reglu) makes c act(gate) x up, [rows, N / 2], from b as
         :func:`interleave_gate_up` lays it out; what exceeds 65504 becomes 65504. Rows outside the
         offsets are not written: they stay as they were in ``out``, and are undefined without it.
-        ``top_k`` tells how many rows a token has, where the tuning DB has winners for several.
+        ``top_k`` tells how many rows a token has, where the tuning DB has winners for several,
+        ``skew`` how rows fall on experts, where ``auto`` follows it. ``scratch`` is memory for
+        partial sums, instead of torch's.
 
         On a GPU the kernel is queued on torch's current stream and nothing waits for the device,
         so it can be captured in a CUDA graph, once its kernel is loaded (``warm_up``); offsets
@@ -101,7 +107,10 @@ class TunedKernels:
             return grouped_gemm_reference(a, b, offsets, out, rows=rows, epilogue=epilogue)
         if out is None:
             out = a.new_empty(count, columns)
-        self._launches.run(operands, out.data_ptr(), top_k, epilogue)
+        sizes = (*operands[:4], top_k, epilogue, rows is not None, "")
+        a_begin, b_begin, offsets_begin, index = operands[4:]
+        pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0)
+        self._launches.run(sizes, self._gemm_work, pointers, skew, scratch)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:
@@ -113,7 +122,9 @@ class TunedKernels:
         found = resolve_problem(problem, self.numerics)
         rows = sorted({checked_tokens(count) * found.top_k for count in tokens})
         if self._launches is not None:
-            self._launches.prepare(found, rows)
+            for top_k in (found.top_k, None):
+                sizes = [gemm_sizes(found, count, top_k) for count in rows]
+                self._launches.prepare(sizes, self._gemm_work)
 
     def force(self, problem: AnyProblem, config: str | None) -> None:
         """Run this config for a problem from now on, whatever was tuned; None: what was tuned.
@@ -136,6 +147,9 @@ class TunedKernels:
         """
         found = resolve_problem(problem, self.numerics)
         return explain(self._dispatcher if gpu is None else self._for_name(gpu), found, tokens)
+
+    def _gemm_work(self, sizes: GemmSizes) -> Work:
+        return gemm_work(sizes, self.numerics)
 
     def _for_name(self, gpu: str) -> Dispatcher:
         spec = find_gpu(gpu)
