@@ -65,7 +65,7 @@ class LayerProblem:
         )  # fmt: skip
 
     @property
-    def parts(self) -> tuple[GateProblem, Problem, Problem]:
+    def parts(self) -> tuple[GateProblem | Problem, ...]:
         """What is launched, in order: gate, gate_up, down."""
         return self.gate, self.gate_up, self.down
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.problem import Problem
 
-AnyProblem: TypeAlias = "Problem | GateProblem"
+AnyProblem: TypeAlias = "Problem | GateProblem | LayerProblem"
 
 
 def parse_problem(text: str) -> AnyProblem:
     """Read back a problem's ``key`` or ``str()``. Raises UserError when the text is neither."""
+    if text.startswith("moe_layer/"):
+        return LayerProblem.parse(text)
     return GateProblem.parse(text) if text.startswith("fused_gate/") else Problem.parse(text)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from search_spaces.bucket import Bucket
 from search_spaces.gate_problem import GateProblem
 from search_spaces.gpu import GpuSpec
+from search_spaces.layer_problem import LayerProblem
+from search_spaces.layer_space import part_bucket
 from search_spaces.problem import Numerics
 from search_spaces.problems import AnyProblem
 
@@ -21,7 +23,18 @@ class Work:
 
     @classmethod
     def of(cls, problem: AnyProblem, bucket: Bucket, gpu: GpuSpec) -> Work:
-        """How many experts are active does not depend on the seed that draws which."""
+        """How many experts are active does not depend on the seed that draws which.
+
+        A layer's work is that of its parts, one after the other.
+        """
+        if isinstance(problem, LayerProblem):
+            buckets = [part_bucket(problem, part, bucket) for part in problem.parts]
+            parts = [cls.of(*part, gpu) for part in zip(problem.parts, buckets, strict=True)]
+            return cls(
+                sum(part.flops for part in parts),
+                sum(part.traffic for part in parts),
+                sum(part.floor_us for part in parts),
+            )
         if isinstance(problem, GateProblem):
             tokens = bucket.tokens(problem)
             flops, traffic = problem.flops(tokens), problem.traffic(tokens)

@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces.bucket import Bucket, Skew
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.problem import Numerics
 from search_spaces.problems import AnyProblem, parse_problem
 from tuning_db.models import GpuRow, ProblemRow, TrialRow
@@ -44,10 +45,13 @@ def bucket_values(bucket: Bucket) -> dict[str, Any]:
 def problem_values(problem: AnyProblem) -> dict[str, Any]:
     """Columns of ``problem``; all but ``key`` and ``label`` are there for people's queries.
 
-    A gate's N and K are those of its router, [E, hidden], which it multiplies with in fp32.
+    A gate's N and K are those of its router, [E, hidden], which it multiplies with in fp32; a
+    layer's those of its second GEMM, hidden and intermediate size.
     """
     if isinstance(problem, GateProblem):
         n, k, numerics = problem.router_rows, problem.hidden, Numerics.FP32
+    elif isinstance(problem, LayerProblem):
+        n, k, numerics = problem.hidden, problem.intermediate, problem.numerics
     else:
         n, k, numerics = problem.n, problem.k, problem.numerics
     return {
