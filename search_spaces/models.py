@@ -47,6 +47,8 @@ _DEEPSEEK = ("deepseek_v2", "deepseek_v3")
 # How transformers' DeepSeek-V2 chooses: among all experts, or among those of its best groups.
 _TOPK_METHODS = ("greedy", "group_limited_greedy")
 
+_ALIASES = {"num_experts": "num_local_experts"}  # as transformers 5 saves Qwen3-MoE's
+
 # Far above any published model: a number beyond is a typing error or a broken file.
 _LARGEST = {"size": 1 << 20, "experts": 4096, "layers": 4096}
 
@@ -145,19 +147,10 @@ class ModelShape:
 
 
 class _Fields:
-    """Checked access to one config.json: every complaint names the file and the field."""
+    """Checked access to one config.json: every complaint names its ``source`` and the field."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError):
-            raise UserError(f"{file}: is not JSON; --model wants a config.json") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{file}: holds no JSON object; --model wants a config.json")
-        self._values = values
+    def __init__(self, values: Mapping[str, object], source: str) -> None:
+        self._values, self._source = values, source
 
     def text(self, field: str) -> str:
         value = self._get(field)
@@ -209,15 +202,15 @@ class _Fields:
         return {i for i in value if 0 <= i < layers}
 
     def wrong(self, field: str, rule: str) -> UserError:
-        shown = json.dumps(self._values.get(field))
+        shown = json.dumps(self._values.get(field), default=repr)
         shown = shown if len(shown) <= 40 else shown[:37] + "..."
-        return UserError(f"{self.file}: field '{field}' is {shown}: {rule}")
+        return UserError(f"{self._source}: field '{field}' is {shown}: {rule}")
 
     def _get(self, field: str, default: object = None) -> object:
-        value = self._values.get(field)
+        value = self._values.get(field, self._values.get(_ALIASES.get(field, field)))
         if value is None:  # absent, or null as transformers writes an unset field
             if default is None:
-                raise UserError(f"{self.file}: field '{field}' is missing")
+                raise UserError(f"{self._source}: field '{field}' is missing")
             return default
         return value
 
@@ -253,7 +246,23 @@ def load_model(name_or_path: str | Path) -> ModelShape:
 
 
 def _read(file: Path, name: str) -> ModelShape:
-    fields = _Fields(file)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file}: is not JSON; --model wants a config.json") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: holds no JSON object; --model wants a config.json")
+    return read_model(values, name, str(file))
+
+
+def read_model(values: Mapping[str, object], name: str, source: str) -> ModelShape:
+    """The model ``name`` of a config.json's fields, which complaints call ``source``.
+
+    Raises UserError for a field that is missing, and for a wrong or absurd value.
+    """
+    fields = _Fields(values, source)
     model_type = fields.text("model_type")
     if model_type not in FAMILIES:
         raise fields.wrong("model_type", f"supported are {', '.join(FAMILIES)}")
