@@ -15,6 +15,7 @@ from templates.built import BuildError, Built
 from tuner.backends.base import Backend, Candidate
 from tuner.builder import Builder
 from tuner.ledger import Ledger
+from tuning_db.finals import Final, mean_us
 from tuning_db.records import TrialRecord, TrialStatus, Winner
 
 
@@ -70,20 +71,17 @@ def hold_final(
         if isinstance(built, Built)
     ]
     built = {candidate.config: candidate.built for candidate in candidates}
-    by_config: dict[str, list[TrialRecord]] = {}
+    by_config: Final = {}
     for measurement in backend.finals(candidates, seed) if candidates else []:
         record = ledger.measured(measurement, built[measurement.config], is_finalist=True)
         by_config.setdefault(record.config, []).append(record)
     return choose_winner(by_config)
 
 
-def choose_winner(by_config: dict[str, list[TrialRecord]]) -> Verdict:
+def choose_winner(by_config: Final) -> Verdict:
     """The fastest on average over cards; its slowest card's trial stands for it."""
-    standing = sorted(
-        (sum(r.time_us or 0.0 for r in records) / len(records), config)
-        for config, records in by_config.items()
-        if all(record.status is TrialStatus.OK for record in records)
-    )
+    means = {config: mean_us(records) for config, records in by_config.items()}
+    standing = sorted((mean, config) for config, mean in means.items() if mean is not None)
     if not standing:
         return Verdict(None, None)
     trials = {

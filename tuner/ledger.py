@@ -10,6 +10,7 @@ from templates.built import BuildError, Built
 from tuner.backends.base import Measurement
 from tuner.figures import Work
 from tuner.plan import Place
+from tuning_db.finals import Final, last_final
 from tuning_db.records import TrialRecord, TrialStatus, Verified
 from tuning_db.store import TuningDB
 
@@ -28,14 +29,9 @@ class Ledger:
         rows = (row for row in self._rows() if not row.is_finalist)
         return list({row.config: row for row in rows}.values())
 
-    def last_final(self) -> dict[str, list[TrialRecord]]:
+    def last_final(self) -> Final:
         """Finalists of the newest run that held a final here: the last trial on each card."""
-        rows = [row for row in self._rows() if row.is_finalist]
-        found: dict[str, dict[str | None, TrialRecord]] = {}
-        for row in rows:
-            if row.run_id == rows[-1].run_id:
-                found.setdefault(row.config, {})[row.gpu_uuid] = row
-        return {config: list(by_card.values()) for config, by_card in found.items()}
+        return last_final(self._rows())
 
     def _rows(self) -> list[TrialRecord]:
         place = self.place

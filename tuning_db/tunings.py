@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from search_spaces import GpuSpec, Problem, SpaceView, UserError, space_for
+from search_spaces import Bucket, GpuSpec, Problem, SpaceView, UserError, space_for
 from search_spaces.problems import AnyProblem
 from tuning_db.records import TrialRecord, TrialStatus, Winner
 from tuning_db.selection import TunedBucket
@@ -19,6 +19,11 @@ from tuning_db.url import resolve_url, shown
 def shape_of(problem: AnyProblem) -> AnyProblem:
     """What winners are looked up by: top_k changes a grouped GEMM's rows, not its kernels."""
     return replace(problem, top_k=1) if isinstance(problem, Problem) else problem
+
+
+def count_of(problem: AnyProblem, bucket: Bucket) -> int:
+    """What selection places the bucket by: rows of a grouped GEMM, tokens of any other op."""
+    return bucket.rows(problem) if isinstance(problem, Problem) else bucket.tokens(problem)
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,7 @@ class Tunings:
         return tuple(sorted({(a + b) / 2 for a, b in combinations(exponents, 2)}))
 
     def of_shape(self, problem: AnyProblem) -> ShapeTuning:
-        """What is known of the problem; of a grouped GEMM with any top_k, which is its rows' own.
-
-        Buckets are placed by rows of a grouped GEMM, by tokens of any other op.
-        """
+        """What is known of the problem; with any top_k, if it is a grouped GEMM."""
         view = space_for(problem.op).view(problem, self.gpu)
         default = str(view.default())
         usable, outdated = [], []
@@ -80,7 +82,7 @@ class Tunings:
         buckets: tuple[TunedBucket, ...] = ()
         if usable:
             with TuningDB.open(self.url, create=False, readonly=True) as store:
-                buckets = tuple(_tuned(store, winner, names) for winner in usable)
+                buckets = tuple(tuned_bucket(store, winner, names) for winner in usable)
         return ShapeTuning(default, buckets, tuple(outdated))
 
 
@@ -93,22 +95,18 @@ def _unusable(config: str, view: SpaceView) -> str | None:
     return str(broken[0]) if broken else None
 
 
-def _tuned(store: TuningDB, winner: Winner, names: Iterable[str]) -> TunedBucket:
+def tuned_bucket(store: TuningDB, winner: Winner, names: Iterable[str]) -> TunedBucket:
+    """The winner's bucket with what is known there of the configs ``names``."""
     trials = store.trials(winner.problem, winner.bucket, winner.gpu_name, statuses=[TrialStatus.OK])
     times = {name: _comparable_us(trials, name, winner.trial) for name in names}
     return TunedBucket(
         bucket=winner.bucket,
-        rows=_count(winner),
+        rows=count_of(winner.problem, winner.bucket),
         top_k=winner.problem.top_k,
         source=winner.trial.source,
         winner=winner.trial.config,
         times_us={name: time for name, time in times.items() if time is not None},
     )
-
-
-def _count(winner: Winner) -> int:
-    problem, bucket = winner.problem, winner.bucket
-    return bucket.rows(problem) if isinstance(problem, Problem) else bucket.tokens(problem)
 
 
 def _comparable_us(trials: Iterable[TrialRecord], name: str, winner: TrialRecord) -> float | None:
