@@ -79,8 +79,8 @@ struct Share {
   int ids[kBatches];  // of experts, -1: no row
   int ranks[kBatches];
 
-  // Three loops: all ids are on their way before the first is waited for, and so is what an op looks
-  // up for them.
+  // Three loops: all ids are on their way before the first is waited for, and so is what an op
+  // looks up for them.
   template <class Args>
   CUTE_DEVICE Share(Args const& args, int chunk) {
     int const begin = chunk * kChunk;
