@@ -5,6 +5,7 @@ from search_spaces.constraint import Constraint, Violation
 from search_spaces.cost_model import Prediction, predict
 from search_spaces.errors import UserError
 from search_spaces.fingerprint import template_fingerprint
+from search_spaces.gate_space import FUSED_GATE
 from search_spaces.gpu import GPUS, GpuSpec, canonical_name, find_gpu, reference_gpu
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
@@ -15,7 +16,7 @@ from search_spaces.ranking import rank
 from search_spaces.shape import parse_shape
 from search_spaces.space import SearchSpace, SpaceView
 
-SPACES = {space.op: space for space in (GROUPED_GEMM,)}
+SPACES = {space.op: space for space in (GROUPED_GEMM, FUSED_GATE)}
 
 
 def space_for(op: str) -> SearchSpace:
