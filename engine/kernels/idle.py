@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from engine.kernels.gate import DTYPES
 from engine.kernels.routing import Routing
 from search_spaces import Problem
 from search_spaces.gate_problem import GateProblem
 from search_spaces.problems import AnyProblem
-
-DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 
 
 def idle_operands(
@@ -36,4 +35,5 @@ def idle_operands(
     top_k = problem.top_k
     a = zeros(top_k, problem.k, dtype=torch.float16)
     c = zeros(top_k, problem.columns, dtype=torch.float16)
-    return top_k, (a, None, c, zeros(problem.experts + 1), zeros(top_k))
+    weights = zeros(top_k, dtype=torch.float32)
+    return top_k, (a, None, c, zeros(problem.experts + 1), zeros(top_k), zeros(top_k), weights)

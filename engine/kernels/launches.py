@@ -13,8 +13,7 @@ from engine.kernels.launch import Counters, Launch
 from engine.kernels.loader import KernelLoader
 from engine.kernels.scratch import Scratch
 from engine.kernels.work import Work
-from search_spaces import Skew, space_for
-from templates import launch_shape
+from search_spaces import Problem, Skew, space_for
 
 # A call's sizes, whatever its op takes for that, and the index of its skew.
 Key: TypeAlias = "tuple[Hashable, int]"
@@ -86,25 +85,25 @@ class Launches:
         self._thread.bound = True
 
     def _first(self, key: Key, work: Work, skew: Skew | None) -> Launch | None:
-        return self._prepare([key], [work], skew)[0] if work.count else None
+        if work.count == 0 and isinstance(work.problem, Problem):
+            return None  # no rows, no C; other ops write offsets even so
+        return self._prepare([key], [work], skew)[0]
 
     def _prepare(
         self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None
     ) -> list[Launch]:
         problem, choose = works[0].problem, self._dispatcher.choose
         self._dispatcher.warn_once(problem)
-        choices = [choose(problem, work.count, top_k=work.top_k, skew=skew) for work in works]
+        choices = [
+            choose(problem, max(1, work.count), top_k=work.top_k, skew=skew) for work in works
+        ]
         parse = space_for(problem.op).config_type.parse
         configs = [parse(choice.config) for choice in choices]
         with self._lock:
             kernels = self._loader.load(problem, configs)
-            shapes = [
-                launch_shape(problem, config, work.count)
-                for config, work in zip(configs, works, strict=True)
-            ]
             launches = [
-                Launch(shape, kernel, self._counters, self._device)
-                for shape, kernel in zip(shapes, kernels, strict=True)
+                Launch(work.launch_shape(config), kernel, self._counters, self._device)
+                for work, config, kernel in zip(works, configs, kernels, strict=True)
             ]
             if len(self._ready) >= MOST_ENTRIES:
                 self._ready.clear()

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
+from engine.kernels.checks import check_tensor
+from search_spaces import UserError
 from search_spaces.gate_problem import GateProblem
+
+
+class Layout(NamedTuple):
+    """What of a Routing a launch needs: sizes, and where its tensors begin, 0 for none."""
+
+    tokens: int
+    slots: int
+    experts: int
+    device: torch.device
+    pointers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,6 @@ class Routing:
             flag=torch.zeros(1, dtype=torch.int32, device=device),
         )
 
-    @property
-    def tokens(self) -> int:
-        """T."""
-        return self.ids.shape[0]
-
     def first(self, tokens: int) -> Routing:
         """The same memory seen as that of the first ``tokens`` tokens."""
         rows = tokens * self.ids.shape[1]
@@ -65,3 +74,38 @@ class Routing:
             inverse=self.inverse[:tokens],
             flag=self.flag,
         )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Read once: looking at seven tensors takes longer than launching a kernel.
+
+        Raises UserError unless the tensors are what the class says.
+        """
+        device = self.ids.device
+        check_tensor("ids", self.ids, torch.int32, 2, device)
+        tokens, slots = self.ids.shape
+        token_wise, row_wise = (tokens, slots), (tokens * slots,)
+        shapes: dict[str, tuple[int, ...]] = {
+            "ids": token_wise,
+            "weights": token_wise,
+            "offsets": tuple(self.offsets.shape[:1]),
+            "rows": row_wise,
+            "slots": row_wise,
+            "inverse": token_wise,
+            "flag": (1,),
+        }
+        pointers = tuple(self._pointer(name, shape, device) for name, shape in shapes.items())
+        return Layout(tokens, slots, self.offsets.shape[0] - 1, device, pointers)
+
+    def _pointer(self, name: str, shape: tuple[int, ...], device: torch.device) -> int:
+        tensor: torch.Tensor | None = getattr(self, name)
+        if tensor is None:
+            return 0
+        dtype = torch.float32 if name == "weights" else torch.int32
+        check_tensor(name, tensor, dtype, len(shape), device)
+        if tuple(tensor.shape) != shape:
+            raise UserError(
+                f"{name} has shape {list(tensor.shape)}: ids of {list(self.ids.shape)} need "
+                f"{list(shape)}"
+            )
+        return tensor.data_ptr()

@@ -11,12 +11,15 @@ import torch
 from engine.kernels.checks import check_offsets, check_operands, check_out, check_rows
 from engine.kernels.dispatcher import Dispatcher, preferred_skew
 from engine.kernels.explanation import Explanation, explain
+from engine.kernels.gate import check_gate, check_routing, gate_on_cpu, gate_work
 from engine.kernels.launches import Launches
 from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
 from engine.kernels.reference import grouped_gemm_reference
+from engine.kernels.routing import Routing
 from engine.kernels.scratch import Scratch
 from engine.kernels.work import GemmSizes, Work, gemm_sizes, gemm_work
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
+from search_spaces.gate_problem import GateProblem
 from search_spaces.problem import GATED
 from search_spaces.problems import AnyProblem
 from templates.device import device_spec
@@ -111,6 +114,36 @@ class TunedKernels:
         a_begin, b_begin, offsets_begin, index = operands[4:]
         pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0)
         self._launches.run(sizes, self._gemm_work, pointers, skew, scratch)
+        return out
+
+    def fused_gate(
+        self,
+        x: torch.Tensor,
+        router: torch.Tensor | None = None,
+        *,
+        problem: GateProblem,
+        bias: torch.Tensor | None = None,
+        scaling: float = 1.0,
+        out: Routing | None = None,
+        scratch: Scratch | None = None,
+    ) -> Routing:
+        """Experts and weights of each token, and the rows that the grouped GEMMs then work on.
+
+        x is hidden states [T, H] with a ``router`` [router_rows, H] in the same dtype, or logits
+        [T, E] for a problem without hidden size; ``bias`` fp32 [E] where the problem has one.
+        ``scaling`` multiplies the weights of chosen experts. ``out`` is memory for T tokens, whose
+        flag keeps what it has seen before. Queued like ``grouped_gemm``, and captured like it; the
+        same x gives the same bits. Raises UserError for tensors that do not fit the problem.
+        """
+        tokens, *pointers = check_gate(problem, x, router, bias, self.device)
+        if out is None:
+            out = Routing.empty(tokens, problem, self.device)
+        written = check_routing(out, problem, tokens, self.device)
+        if self._launches is None:
+            gate_on_cpu(problem, x, router, bias, scaling, out)
+        else:
+            sizes = (problem, tokens, scaling)
+            self._launches.run(sizes, gate_work, (*pointers, *written), scratch=scratch)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:

@@ -41,6 +41,11 @@ class MoE(nn.Module):
         workspace: Workspace | None = None,
     ) -> None:
         super().__init__()
+        if config.problem.numerics is not kernels.numerics:
+            raise UserError(
+                f"{config.problem.key} has {config.problem.numerics.value} numerics and these "
+                f"kernels {kernels.numerics.value}: make both the same"
+            )
         if workspace is not None and workspace.problem != config.problem:
             raise UserError(
                 f"the workspace is for {workspace.problem.key}: make one for {config.problem.key}"
@@ -66,7 +71,9 @@ class MoE(nn.Module):
         ``config`` is an MoEConfig, or the model's config: an object of transformers, or what its
         config.json holds. Raises UserError as MoEConfig and MoEWeights do.
         """
-        known = config if isinstance(config, MoEConfig) else MoEConfig.from_hf(config)
+        known = (
+            config if isinstance(config, MoEConfig) else MoEConfig.from_hf(config, kernels.numerics)
+        )
         state = block.state_dict() if isinstance(block, nn.Module) else block
         weights = MoEWeights.from_hf(state, known, kernels.device)
         return cls(known, weights, kernels, max_tokens=max_tokens, workspace=workspace)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from search_spaces import UserError
+from search_spaces import Numerics, UserError
 from search_spaces.layer_problem import LayerProblem
+from search_spaces.models import read_model
 from search_spaces.problem import ALIGNMENT
+
+# What transformers calls the activation of gate columns, and the epilogue that has it.
+_EPILOGUES = {
+    "silu": "swiglu",
+    "swish": "swiglu",
+    "gelu_pytorch_tanh": "geglu",
+    "relu": "reglu",
+}
 
 
 @dataclass(frozen=True)
@@ -38,3 +49,27 @@ class MoEConfig:
                 f"a shared size of {self.shared_intermediate} is no multiple of {ALIGNMENT}: rows "
                 "are read 16 bytes at a time"
             )
+
+    @classmethod
+    def from_hf(cls, config: Any, numerics: Numerics = Numerics.PROMOTED) -> MoEConfig:
+        """From a model's config: an object of transformers, or the fields of a config.json.
+
+        Raises UserError for a field that is missing or wrong, for an unknown model type, and for
+        an activation that no kernel has.
+        """
+        fields: Mapping[str, object] = config if isinstance(config, Mapping) else config.to_dict()
+        model = read_model(fields, str(fields.get("model_type")), "the model's config")
+        activation = fields.get("hidden_act")
+        if activation not in _EPILOGUES:
+            raise UserError(
+                f"the model's config: field 'hidden_act' is {activation!r}: supported are "
+                f"{', '.join(_EPILOGUES)}"
+            )
+        problem = LayerProblem(
+            gate=model.gate(),
+            intermediate=model.intermediate,
+            numerics=numerics,
+            epilogue=_EPILOGUES[str(activation)],
+            label=model.name,
+        )
+        return cls(problem, model.router.scaling, model.shared_intermediate)
