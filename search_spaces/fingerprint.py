@@ -13,7 +13,8 @@ from search_spaces.errors import UserError
 
 COMPOSED = {"moe_layer": ("fused_gate", "grouped_gemm")}  # ops that are launches of others
 
-ASKED = {"fused_gate": ("gate", "gate_layout")}  # modules from here that decide what its template is filled with
+# Modules from here that decide what its template is filled with.
+ASKED = {"fused_gate": ("gate", "gate_layout")}
 _INCLUDE = re.compile(r"#include <(light_moe/[\w./]+)>")
 
 
