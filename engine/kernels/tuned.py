@@ -112,7 +112,7 @@ class TunedKernels:
             out = a.new_empty(count, columns)
         sizes = (*operands[:4], top_k, epilogue, rows is not None, "")
         a_begin, b_begin, offsets_begin, index = operands[4:]
-        pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0)
+        pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0, 0, 0)
         self._launches.run(sizes, self._gemm_work, pointers, skew, scratch)
         return out
 
