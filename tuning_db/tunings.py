@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from search_spaces import Bucket, GpuSpec, Problem, SpaceView, UserError, space_for
+from search_spaces import Bucket, GpuSpec, Problem, SpaceView, UserError
+from search_spaces.layer_space import LayerView
 from search_spaces.problems import AnyProblem
+from search_spaces.views import view_of
 from tuning_db.records import TrialRecord, TrialStatus, Winner
 from tuning_db.selection import TunedBucket
 from tuning_db.store import TuningDB
@@ -68,7 +70,7 @@ class Tunings:
 
     def of_shape(self, problem: AnyProblem) -> ShapeTuning:
         """What is known of the problem; with any top_k, if it is a grouped GEMM."""
-        view = space_for(problem.op).view(problem, self.gpu)
+        view = view_of(problem, self.gpu)
         default = str(view.default())
         usable, outdated = [], []
         for winner in self._winners:
@@ -86,7 +88,7 @@ class Tunings:
         return ShapeTuning(default, buckets, tuple(outdated))
 
 
-def _unusable(config: str, view: SpaceView) -> str | None:
+def _unusable(config: str, view: SpaceView | LayerView) -> str | None:
     """Why a stored config cannot run in this version, on this GPU; None when it can."""
     try:
         broken = view.explain(view.space.config_type.parse(config))

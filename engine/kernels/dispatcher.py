@@ -8,8 +8,9 @@ import threading
 import warnings
 from bisect import bisect
 
-from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, space_for
+from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError
 from search_spaces.problems import AnyProblem
+from search_spaces.views import view_of
 from tuning_db.selection import Choice, select
 from tuning_db.tunings import ShapeTuning, Tunings, shape_of
 
@@ -64,11 +65,15 @@ class Dispatcher:
         if config is None:
             self._forced.pop(problem, None)
             return
-        view = space_for(problem.op).view(problem, self.gpu)
+        view = view_of(problem, self.gpu)
         broken = view.explain(view.space.config_type.parse(config))
         if broken:
             raise UserError(f"{config} cannot run {problem.key} on {self.gpu.name}: {broken[0]}")
         self._forced[problem] = config
+
+    def is_forced(self, problem: AnyProblem) -> bool:
+        """Whether the caller has named the config that runs."""
+        return problem in self._forced
 
     def skew_index(self, skew: Skew | None) -> int:
         """0, 1 ... for skews that are served alike; a table of choices needs one entry for each.

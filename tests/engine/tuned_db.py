@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from search_spaces import Bucket, Problem, find_gpu, space_for
+from search_spaces.problems import AnyProblem
 from tuning_db import GpuRecord, Source, TrialRecord, TrialStatus, TuningDB
 
 GATE_UP = Problem("grouped_gemm", 8, 28672, 4096, 2, label="mixtral-8x7b/gate_up")
@@ -20,7 +21,7 @@ def add_bucket(
     bucket: str,
     times: Mapping[str, float],
     *,
-    problem: Problem = GATE_UP,
+    problem: AnyProblem = GATE_UP,
     source: Source = Source.MEASURED,
     gpu: str = CARD,
     winner: str | None = None,
