@@ -15,8 +15,8 @@ from engine.kernels.scratch import Scratch
 from engine.kernels.work import Work
 from search_spaces import Problem, Skew, space_for
 
-# A call's sizes, whatever its op takes for that, and the index of its skew.
-Key: TypeAlias = "tuple[Hashable, int]"
+# A call's sizes, whatever its op takes for that, the index of its skew, and a config it asks for.
+Key: TypeAlias = "tuple[Hashable, int, str | None]"
 Sizes = TypeVar("Sizes", bound=Hashable)
 
 # A server meets every number of rows up to its batch limit; beyond this many the table is begun
@@ -43,19 +43,21 @@ class Launches:
         work: Callable[[Sizes], Work],
         pointers: tuple[int, ...],
         skew: Skew | None = None,
+        config: str | None = None,
         scratch: Scratch | None = None,
     ) -> None:
         """Queue an op's passes on torch's current stream of this device.
 
         ``work`` tells what ``sizes`` stand for, when they are met for the first time; ``pointers``
-        are the op's. ``scratch`` is memory to use instead of torch's.
+        are the op's. ``config`` is one to run whatever was tuned, ``scratch`` memory to use instead
+        of torch's.
         """
         if torch.cuda.current_device() != self._index or not hasattr(self._thread, "bound"):
             with torch.cuda.device(self._index):
                 self._bind()
-                self.run(sizes, work, pointers, skew, scratch)
+                self.run(sizes, work, pointers, skew, config, scratch)
             return
-        key = (sizes, self._dispatcher.skew_index(skew))
+        key = (sizes, self._dispatcher.skew_index(skew), config)
         launch = self._ready.get(key) or self._first(key, work(sizes), skew)
         if launch is not None:
             # torch.cuda.current_stream() makes an object for the same number, in 1.5 us.
@@ -66,7 +68,7 @@ class Launches:
         """Compile and load what these sizes, all of one problem, will run."""
         with torch.cuda.device(self._index):
             self._bind()
-            self._prepare([(each, 0) for each in sizes], [work(each) for each in sizes], None)
+            self._prepare([(each, 0, None) for each in sizes], [work(each) for each in sizes])
 
     def forget(self) -> None:
         """Choose anew at each first call from now on; kernels that are loaded stay."""
@@ -89,16 +91,18 @@ class Launches:
             return None  # no rows, no C; other ops write offsets even so
         return self._prepare([key], [work], skew)[0]
 
+    def _choose(self, work: Work, skew: Skew | None) -> str:
+        self._dispatcher.warn_once(work.problem)
+        count = max(1, work.count)
+        return self._dispatcher.choose(work.problem, count, top_k=work.top_k, skew=skew).config
+
     def _prepare(
-        self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None
+        self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None = None
     ) -> list[Launch]:
-        problem, choose = works[0].problem, self._dispatcher.choose
-        self._dispatcher.warn_once(problem)
-        choices = [
-            choose(problem, max(1, work.count), top_k=work.top_k, skew=skew) for work in works
-        ]
-        parse = space_for(problem.op).config_type.parse
-        configs = [parse(choice.config) for choice in choices]
+        problem = works[0].problem
+        pairs = zip(keys, works, strict=True)
+        names = [config or self._choose(work, skew) for (_, _, config), work in pairs]
+        configs = [space_for(problem.op).config_type.parse(name) for name in names]
         with self._lock:
             kernels = self._loader.load(problem, configs)
             launches = [

@@ -73,6 +73,7 @@ class TunedKernels:
         out: torch.Tensor | None = None,
         check: bool = False,
         skew: Skew | None = None,
+        config: str | None = None,
         scratch: Scratch | None = None,
     ) -> torch.Tensor:
         """c [rows, N] fp16: rows offsets[e] to offsets[e + 1] of a [rows, K] times b[e]^T.
@@ -84,8 +85,8 @@ class TunedKernels:
         :func:`interleave_gate_up` lays it out; what exceeds 65504 becomes 65504. Rows outside the
         offsets are not written: they stay as they were in ``out``, and are undefined without it.
         ``top_k`` tells how many rows a token has, where the tuning DB has winners for several,
-        ``skew`` how rows fall on experts, where ``auto`` follows it. ``scratch`` is memory for
-        partial sums, instead of torch's.
+        ``skew`` how rows fall on experts, where ``auto`` follows it; ``config`` names one that is
+        known to be valid. ``scratch`` is memory for partial sums, instead of torch's.
 
         On a GPU the kernel is queued on torch's current stream and nothing waits for the device,
         so it can be captured in a CUDA graph, once its kernel is loaded (``warm_up``); offsets
@@ -113,7 +114,7 @@ class TunedKernels:
         sizes = (*operands[:4], top_k, epilogue, rows is not None, "")
         a_begin, b_begin, offsets_begin, index = operands[4:]
         pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0, 0, 0)
-        self._launches.run(sizes, self._gemm_work, pointers, skew, scratch)
+        self._launches.run(sizes, self._gemm_work, pointers, skew, config, scratch)
         return out
 
     def fused_gate(
@@ -125,6 +126,7 @@ class TunedKernels:
         bias: torch.Tensor | None = None,
         scaling: float = 1.0,
         out: Routing | None = None,
+        config: str | None = None,
         scratch: Scratch | None = None,
     ) -> Routing:
         """Experts and weights of each token, and the rows that the grouped GEMMs then work on.
@@ -143,7 +145,8 @@ class TunedKernels:
             gate_on_cpu(problem, x, router, bias, scaling, out)
         else:
             sizes = (problem, tokens, scaling)
-            self._launches.run(sizes, gate_work, (*pointers, *written), scratch=scratch)
+            all_pointers = (*pointers, *written)
+            self._launches.run(sizes, gate_work, all_pointers, config=config, scratch=scratch)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:
