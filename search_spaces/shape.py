@@ -1,18 +1,31 @@
-"""Shapes as typed on the command line: ``E=8,N=28672,K=4096,top_k=2``."""
+"""Shapes as typed on the command line: ``E=8,N=28672,K=4096,top_k=2``; of a gate, other keys."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from search_spaces.errors import UserError
+from search_spaces.gate_problem import GateProblem
 from search_spaces.problem import Numerics, Problem
 
-REQUIRED = ("E", "N", "K", "top_k")
-OPTIONAL = ("group",)
 WITHOUT_SCALES = ("grouped_gemm",)  # ops with fp16 weights
 LARGEST = 1 << 20  # elements or experts: a number beyond is a typing error
-_EXAMPLE = "E=8,N=28672,K=4096,top_k=2"
 _NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an op's shape, and one to show."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    example: str
+
+
+GEMM = Keys(("E", "N", "K", "top_k"), ("group",), "E=8,N=28672,K=4096,top_k=2")
+GATE = Keys(("E", "H", "top_k"), (), "E=128,H=2048,top_k=8")
+GATE_OF_LOGITS = Keys(("E", "top_k"), (), "E=128,top_k=8")
 
 
 def parse_shape(
@@ -30,10 +43,7 @@ def parse_shape(
     weights along K that share a scale; N counts gate and up columns together. Raises
     UserError saying which part is wrong.
     """
-    values = _pairs(text)
-    missing = [key for key in REQUIRED if key not in values]
-    if missing:
-        raise UserError(f"shape '{text}' lacks {', '.join(missing)}: expected e.g. {_EXAMPLE}")
+    values = _pairs(text, GEMM)
     group = values.get("group")
     if group is not None and op in WITHOUT_SCALES:
         raise UserError(f"shape '{text}': {op} has weights without scales, leave out group={group}")
@@ -53,20 +63,32 @@ def parse_shape(
     )
 
 
-def _pairs(text: str) -> dict[str, int]:
+def parse_gate_shape(text: str, *, logits: bool = False) -> GateProblem:
+    """The softmax gate of ``E=128,H=2048,top_k=8``, keys in any order; of given ``logits`` without
+    H. Raises UserError saying which part is wrong."""
+    values = _pairs(text, GATE_OF_LOGITS if logits else GATE)
+    return GateProblem(values["E"], values.get("H", 0), values["top_k"])
+
+
+def _pairs(text: str, keys: Keys) -> dict[str, int]:
     if not text.strip():
-        raise UserError(f"empty shape: expected e.g. {_EXAMPLE}")
+        raise UserError(f"empty shape: expected e.g. {keys.example}")
     values: dict[str, int] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise UserError(f"shape '{text}': '{part.strip()}' is no KEY=NUMBER, e.g. {_EXAMPLE}")
-        if key not in (*REQUIRED, *OPTIONAL):
-            known = ", ".join((*REQUIRED, *OPTIONAL))
+            raise UserError(
+                f"shape '{text}': '{part.strip()}' is no KEY=NUMBER, e.g. {keys.example}"
+            )
+        if key not in (*keys.required, *keys.optional):
+            known = ", ".join((*keys.required, *keys.optional))
             raise UserError(f"shape '{text}': unknown key '{key}', known are {known}")
         if key in values:
             raise UserError(f"shape '{text}': {key} is given twice")
         if not _NUMBER.fullmatch(value) or not 1 <= int(value) <= LARGEST:
             raise UserError(f"shape '{text}': {key}={value} must be a whole number in 1..{LARGEST}")
         values[key] = int(value)
+    missing = [key for key in keys.required if key not in values]
+    if missing:
+        raise UserError(f"shape '{text}' lacks {', '.join(missing)}: expected e.g. {keys.example}")
     return values

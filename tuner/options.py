@@ -11,8 +11,15 @@ from search_spaces.command_line import Parser, choose, whole_number
 from search_spaces.errors import UserError
 from search_spaces.models import LAYERS
 from search_spaces.problem import Numerics
-from tuner.effort import EFFORTS, Effort
-from tuner.problem_flags import add_fusion_flags, epilogue_of
+from search_spaces.shape import GEMM
+from tuner.effort import EFFORTS, FULL, Effort
+from tuner.problem_flags import (
+    SHAPE_HELP,
+    add_fusion_flags,
+    add_gate_flags,
+    check_op_flags,
+    epilogue_of,
+)
 
 SAMPLERS = ("tpe", "random", "exhaustive")
 TIERS = ("sm_75",)
@@ -21,12 +28,14 @@ DEFAULT_MODEL = "mixtral-8x7b"
 DEFAULT_BUCKETS = "1,16,256"
 LARGEST_SEED = (1 << 63) - 1  # the DB keeps it as a 64-bit integer
 LONGEST_MINUTES = 60 * 24 * 365
+USUAL_SPLIT, LARGEST_SPLIT = 3.0, 1000.0  # percent
 EXAMPLES = """examples:
   python -m tuner.search                                   Mixtral-8x7B on this machine's GPUs
   python -m tuner.search --gpu "RTX 2080 Ti" --effort full  a card that is not here: predicted
   python -m tuner.search --model olmoe-1b-7b --layer down --buckets all --minutes 30
   python -m tuner.search --shape E=8,N=512,K=512,top_k=2 --trials 8
   python -m tuner.search --layer gate_up --epilogue swiglu --gather    what a MoE layer launches
+  python -m tuner.search --op fused_gate --model qwen3-30b-a3b             its router
   python -m tuner.search --resume                          go on where a killed run stopped
 
 A new run measures afresh and deletes nothing: its winner has to beat the present one in the final.
@@ -48,6 +57,7 @@ class Options:
     numerics: Numerics
     epilogue: str
     gather: bool
+    logits: bool
     buckets: str | None
     skew: str
     configs: tuple[str, ...]
@@ -61,6 +71,7 @@ class Options:
     db: str | None
     seed: int | None
     workers: int | None
+    split: float | None
     resume: bool
     json: bool
     record: Path | None
@@ -75,10 +86,20 @@ class Options:
             return not measured and self.replay is None
         return self.check == "emulate"
 
+    def splits_above(self, *, measured: bool) -> float | None:
+        """The regret, a share of 1, above which a bucket is split; None where nobody looks.
+
+        By default 3 % where a full effort is measured.
+        """
+        thorough = measured and self.effort.name == FULL.name
+        percent = (USUAL_SPLIT if thorough else 0.0) if self.split is None else self.split
+        return percent / 100 or None
+
 
 def parse_options(argv: Sequence[str]) -> Options:
     """Reads the command line. Raises UserError for unknown flags, names and bad numbers."""
     given = _parser().read(argv)
+    check_op_flags(given)
     return Options(
         op=given.op,
         model=given.model,
@@ -87,6 +108,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         numerics=Numerics(choose("numerics", given.numerics, [n.value for n in Numerics])),
         epilogue=epilogue_of(given),
         gather=given.gather,
+        logits=given.logits,
         buckets=given.buckets,
         skew=given.skew,
         configs=tuple(given.config),
@@ -100,6 +122,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         db=given.db,
         seed=given.seed,
         workers=given.workers,
+        split=_percent(given.split),
         resume=given.resume,
         json=given.json,
         record=given.record,
@@ -116,6 +139,12 @@ def _effort(given: argparse.Namespace) -> Effort:
     return effort.limited(
         trials=given.trials, minutes=given.minutes, exhaustive=given.sampler == "exhaustive"
     )
+
+
+def _percent(split: float | None) -> float | None:
+    if split is not None and not 0 <= split <= LARGEST_SPLIT:
+        raise UserError(f"--split {split:g}: must lie in 0..{LARGEST_SPLIT:g} percent")
+    return split
 
 
 def _parser() -> Parser:
@@ -139,7 +168,7 @@ def _add_problem_flags(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|DIR",
         help=f"a preset or a folder with config.json (default: {DEFAULT_MODEL})",
     )
-    what.add_argument("--shape", metavar="E=8,N=28672,K=4096,top_k=2", help="a shape of your own")
+    what.add_argument("--shape", metavar=GEMM.example, help=SHAPE_HELP)
     group.add_argument("--layer", metavar="|".join(LAYERS), help="default: both")
     group.add_argument(
         "--numerics",
@@ -148,6 +177,7 @@ def _add_problem_flags(group: argparse._ArgumentGroup) -> None:
         help="how products may be accumulated (default: %(default)s)",
     )
     add_fusion_flags(group)
+    add_gate_flags(group)
     group.add_argument(
         "--buckets",
         metavar="LIST|all",
@@ -194,6 +224,13 @@ def _add_search_flags(group: argparse._ArgumentGroup) -> None:
         "--check",
         metavar="|".join(CHECKS),
         help="prove finalists by emulation on a small problem (default: where there is no GPU)",
+    )
+    group.add_argument(
+        "--split",
+        type=float,
+        metavar="PERCENT",
+        help="a bucket more where a winner loses above this at the edge of its range; 0: never "
+        f"(default: {USUAL_SPLIT:g} for a full effort on a GPU)",
     )
     group.add_argument(
         "--seed", type=whole_number(0, LARGEST_SEED), help="default: a fresh one, printed"

@@ -16,6 +16,7 @@ from search_spaces.problems import AnyProblem
 from search_spaces.shape import parse_shape
 from tuner.backends.replay import RecordedView
 from tuner.options import DEFAULT_BUCKETS, DEFAULT_MODEL, Options
+from tuner.problem_flags import gate_of
 from tuner.recording import Recording
 from tuner.target import Target, resolve_targets
 from tuner.view import View
@@ -103,12 +104,15 @@ def _places(
 
 def _problems(options: Options) -> list[AnyProblem]:
     space_for(options.op)  # an unknown op is the first thing to tell
+    name = DEFAULT_MODEL if options.model is None else options.model
+    if options.op == "fused_gate":
+        return [gate_of(name, options.shape, logits=options.logits)]
     fused: dict[str, Any] = {"epilogue": options.epilogue, "gather": options.gather}
     if options.shape is not None:
         if options.layer is not None:
             raise UserError("--layer goes with --model: a --shape is one layer already")
         return [parse_shape(options.shape, op=options.op, numerics=options.numerics, **fused)]
-    model = load_model(DEFAULT_MODEL if options.model is None else options.model)
+    model = load_model(name)
     if options.layer is not None:
         return [model.problem(options.layer, options.numerics, **fused)]
     first, *others = LAYERS  # gate_up alone has an epilogue and tokens to gather
@@ -146,6 +150,7 @@ def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...
         "--layer": options.layer,
         "--epilogue": options.epilogue if options.epilogue != "plain" else None,
         "--gather": options.gather or None,
+        "--logits": options.logits or None,
         "--config": options.configs or None,
         "--record": options.record,
     }
@@ -154,18 +159,21 @@ def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...
             raise UserError(f"{flag} does not go with --replay: a recording has its own problems")
     wanted = None if options.buckets in (None, "all") else _sizes(options.buckets or "")
     target = Target(find_gpu(recording.gpu))
+    views = {place: recorded_view(recording, *place) for place in recording.trials}
     places = tuple(
-        Place(
-            problem,
-            bucket,
-            target,
-            Source.REPLAYED,
-            RecordedView(space_for(problem.op), problem, target.gpu, trials),
-        )
-        for (problem, bucket), trials in recording.trials.items()
-        if trials and (wanted is None or bucket.tokens_per_expert in wanted)
+        Place(problem, bucket, target, Source.REPLAYED, view)
+        for (problem, bucket), view in views.items()
+        if view is not None and (wanted is None or bucket.tokens_per_expert in wanted)
     )
     if not places:
         there = ", ".join(dict.fromkeys(str(bucket) for _, bucket in recording.trials))
         raise UserError(f"the recording has no trials of bucket {options.buckets}: it has {there}")
     return places
+
+
+def recorded_view(recording: Recording, problem: AnyProblem, bucket: Bucket) -> RecordedView | None:
+    """The configs recorded for a place, None where there are none."""
+    trials = recording.trials.get((problem, bucket))
+    if not trials:
+        return None
+    return RecordedView(space_for(problem.op), problem, find_gpu(recording.gpu), trials)

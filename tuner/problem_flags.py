@@ -1,4 +1,4 @@
-"""ProblemFlags: --op, --model or --shape, --layer, --numerics, --epilogue and --gather."""
+"""ProblemFlags: --op, --model or --shape, and what the ops have of their own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 from search_spaces import space_for
 from search_spaces.command_line import Parser, choose
 from search_spaces.errors import UserError
+from search_spaces.gate_problem import GateProblem
 from search_spaces.models import LAYERS, load_model
-from search_spaces.problem import EPILOGUES, Numerics, Problem
-from search_spaces.shape import parse_shape
+from search_spaces.problem import EPILOGUES, Numerics
+from search_spaces.problems import AnyProblem
+from search_spaces.shape import GATE, GEMM, parse_gate_shape, parse_shape
+
+SHAPE_HELP = f"a shape of your own; of a fused_gate {GATE.example}"
 
 
 def add_fusion_flags(group: argparse._ArgumentGroup | Parser) -> None:
@@ -23,6 +27,37 @@ def add_fusion_flags(group: argparse._ArgumentGroup | Parser) -> None:
     group.add_argument(
         "--gather", action="store_true", help="gate_up reads its rows by an index of tokens"
     )
+
+
+def add_gate_flags(group: argparse._ArgumentGroup | Parser) -> None:
+    """What a gate is asked for: ``logits``."""
+    group.add_argument(
+        "--logits", action="store_true", help="of a fused_gate: logits are given, not hidden states"
+    )
+
+
+def check_op_flags(given: argparse.Namespace) -> None:
+    """Raises UserError for flags that are about another op."""
+    if given.op != "fused_gate":
+        if given.logits:
+            raise UserError("--logits goes with --op fused_gate")
+        return
+    of_a_gemm = {
+        "--layer": given.layer is not None,
+        "--epilogue": given.epilogue != EPILOGUES[0],
+        "--gather": given.gather,
+        "--numerics": given.numerics != Numerics.PROMOTED.value,
+    }
+    for flag, is_given in of_a_gemm.items():
+        if is_given:
+            raise UserError(f"{flag} does not go with --op fused_gate: it is about a grouped_gemm")
+
+
+def gate_of(model: str, shape: str | None, *, logits: bool) -> GateProblem:
+    """The gate of a model, or of a shape. Raises UserError for unknown names, impossible shapes."""
+    if shape is not None:
+        return parse_gate_shape(shape, logits=logits)
+    return load_model(model).gate(logits=logits)
 
 
 def epilogue_of(given: argparse.Namespace) -> str:
@@ -38,18 +73,22 @@ def add_problem_flags(parser: Parser) -> None:
     what.add_argument(
         "--model", metavar="NAME|DIR", default="mixtral-8x7b", help="default: %(default)s"
     )
-    what.add_argument("--shape", metavar="E=8,N=28672,K=4096,top_k=2", help="a shape of your own")
+    what.add_argument("--shape", metavar=GEMM.example, help=SHAPE_HELP)
     add("--layer", metavar="|".join(LAYERS), help=f"default: {LAYERS[0]}")
     add(
         "--numerics", metavar="|".join(n.value for n in Numerics),
         default=Numerics.PROMOTED.value, help="default: %(default)s",
     )  # fmt: skip
     add_fusion_flags(parser)
+    add_gate_flags(parser)
 
 
-def problem_of(given: argparse.Namespace) -> Problem:
+def problem_of(given: argparse.Namespace) -> AnyProblem:
     """The problem meant. Raises UserError for unknown names and impossible shapes."""
     space_for(given.op)  # an unknown op is the first thing to tell
+    check_op_flags(given)
+    if given.op == "fused_gate":
+        return gate_of(given.model, given.shape, logits=given.logits)
     numerics = Numerics(choose("numerics", given.numerics, [n.value for n in Numerics]))
     fused: Any = {"epilogue": epilogue_of(given), "gather": given.gather}
     if given.shape is None:
