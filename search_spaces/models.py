@@ -11,6 +11,7 @@ from pathlib import Path
 
 from search_spaces.errors import UserError
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.problem import ALIGNMENT, Numerics, Problem
 from search_spaces.router import Router
 
@@ -98,6 +99,11 @@ class ModelShape:
             shared_gate=router.shared_gate and self.shared > 0,
             label=f"{self.name}/gate",
         )
+
+    def layer(self, numerics: Numerics = Numerics.PROMOTED) -> LayerProblem:
+        """The whole layer: gate, both GEMMs with shared experts among theirs. Raises UserError for
+        what no kernel has."""
+        return LayerProblem(self.gate(), self.intermediate, numerics, label=self.name)
 
     def problem(
         self,
