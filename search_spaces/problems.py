@@ -6,9 +6,12 @@ from typing import TypeAlias
 
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layer_problem import LayerProblem
+from search_spaces.permute_problem import PermuteProblem
 from search_spaces.problem import Problem
 
 AnyProblem: TypeAlias = "Problem | GateProblem | LayerProblem"
+# Nobody searches for a permutation's config: there is a kernel for it, but no key in a DB.
+KernelProblem: TypeAlias = "AnyProblem | PermuteProblem"
 
 
 def parse_problem(text: str) -> AnyProblem:

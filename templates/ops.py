@@ -7,13 +7,13 @@ from typing import Any
 from search_spaces.gate_problem import GateProblem
 from search_spaces.permute_problem import PermuteProblem
 from search_spaces.problem import Problem
-from search_spaces.problems import AnyProblem
+from search_spaces.problems import KernelProblem
 from templates import fused_gate, grouped_gemm, moe_permute
 from templates.launch_shape import LaunchShape
 from templates.variant import Variant
 
 
-def render(problem: AnyProblem | PermuteProblem, config: Any) -> Variant:
+def render(problem: KernelProblem, config: Any) -> Variant:
     """Source of the kernel for a valid config of the problem's op."""
     if isinstance(problem, GateProblem):
         return fused_gate.render(problem, config)
@@ -23,9 +23,7 @@ def render(problem: AnyProblem | PermuteProblem, config: Any) -> Variant:
     return grouped_gemm.render(problem, config)
 
 
-def launch_shape(
-    problem: AnyProblem | PermuteProblem, config: Any, count: int
-) -> LaunchShape:
+def launch_shape(problem: KernelProblem, config: Any, count: int) -> LaunchShape:
     """Passes and scratch for ``count`` sorted rows of a grouped GEMM, tokens of another op."""
     if isinstance(problem, GateProblem):
         return fused_gate.launch_shape(problem, config, count)

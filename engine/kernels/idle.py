@@ -8,11 +8,12 @@ from engine.kernels.gate import DTYPES
 from engine.kernels.routing import Routing
 from search_spaces import Problem
 from search_spaces.gate_problem import GateProblem
-from search_spaces.problems import AnyProblem
+from search_spaces.permute_problem import PermuteProblem
+from search_spaces.problems import KernelProblem
 
 
 def idle_operands(
-    problem: AnyProblem, device: torch.device
+    problem: KernelProblem, device: torch.device
 ) -> tuple[int, tuple[torch.Tensor | None, ...]]:
     """The count of a launch on one token, and a tensor or None for each pointer of the op.
 
@@ -31,8 +32,12 @@ def idle_operands(
         return 1, (
             *given, out.ids, out.weights, out.offsets, out.rows, out.slots, out.inverse, out.flag,
         )  # fmt: skip
-    assert isinstance(problem, Problem)
     top_k = problem.top_k
+    if isinstance(problem, PermuteProblem):
+        slot_map = zeros(problem.experts, problem.replicas) if problem.replicas else None
+        offsets, others = zeros(problem.groups + 1), (zeros(top_k) for _ in range(3))
+        return 1, (zeros(1, top_k), slot_map, None, offsets, *others)
+    assert isinstance(problem, Problem)
     a = zeros(top_k, problem.k, dtype=torch.float16)
     c = zeros(top_k, problem.columns, dtype=torch.float16)
     weights = zeros(top_k, dtype=torch.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ from engine.kernels.loader import KernelLoader
 from engine.kernels.scratch import Scratch
 from engine.kernels.work import Work
 from search_spaces import Problem, Skew, space_for
+from search_spaces.permute_config import permute_config
+from search_spaces.permute_problem import PermuteProblem
 
 # A call's sizes, whatever its op takes for that, the index of its skew, and a config it asks for.
 Key: TypeAlias = "tuple[Hashable, int, str | None]"
@@ -91,18 +93,21 @@ class Launches:
             return None  # no rows, no C; other ops write offsets even so
         return self._prepare([key], [work], skew)[0]
 
-    def _choose(self, work: Work, skew: Skew | None) -> str:
-        self._dispatcher.warn_once(work.problem)
-        count = max(1, work.count)
-        return self._dispatcher.choose(work.problem, count, top_k=work.top_k, skew=skew).config
+    def _config(self, work: Work, named: str | None, skew: Skew | None) -> Any:
+        problem, count = work.problem, max(1, work.count)
+        if isinstance(problem, PermuteProblem):
+            return permute_config(problem, count)
+        if named is None:
+            self._dispatcher.warn_once(problem)
+            named = self._dispatcher.choose(problem, count, top_k=work.top_k, skew=skew).config
+        return space_for(problem.op).config_type.parse(named)
 
     def _prepare(
         self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None = None
     ) -> list[Launch]:
         problem = works[0].problem
         pairs = zip(keys, works, strict=True)
-        names = [config or self._choose(work, skew) for (_, _, config), work in pairs]
-        configs = [space_for(problem.op).config_type.parse(name) for name in names]
+        configs = [self._config(work, named, skew) for (_, _, named), work in pairs]
         with self._lock:
             kernels = self._loader.load(problem, configs)
             launches = [

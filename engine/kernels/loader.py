@@ -10,7 +10,7 @@ import torch
 from engine.kernels.idle import idle_operands
 from engine.kernels.launch import Counters, Launch, LoadedKernel
 from search_spaces import GpuSpec, UserError
-from search_spaces.problems import AnyProblem
+from search_spaces.problems import KernelProblem
 from templates import (
     BuildError,
     CompilePool,
@@ -34,10 +34,10 @@ class KernelLoader:
         self._device = device
         self._counters = counters
         self._cache = KernelCache()
-        self._known: dict[tuple[AnyProblem, Any], LoadedKernel] = {}
+        self._known: dict[tuple[KernelProblem, Any], LoadedKernel] = {}
         self._by_entry: dict[str, LoadedKernel] = {}  # problems may share machine code
 
-    def load(self, problem: AnyProblem, configs: Sequence[Any]) -> list[LoadedKernel]:
+    def load(self, problem: KernelProblem, configs: Sequence[Any]) -> list[LoadedKernel]:
         """Kernels in the order of ``configs``; what is not in the kernel cache is compiled.
 
         Raises UserError when the toolchain is incomplete, when a kernel does not build, and while
@@ -58,7 +58,7 @@ class KernelLoader:
         return [self._known[key] for key in keys]
 
     def _load_missing(
-        self, problem: AnyProblem, missing: dict[str, tuple[tuple[AnyProblem, Any], Variant]]
+        self, problem: KernelProblem, missing: dict[str, tuple[tuple[KernelProblem, Any], Variant]]
     ) -> None:
         if torch.cuda.is_current_stream_capturing():
             raise UserError(
@@ -82,7 +82,7 @@ class KernelLoader:
                     )
 
     def _load(
-        self, problem: AnyProblem, config: Any, variant: Variant, target: Target
+        self, problem: KernelProblem, config: Any, variant: Variant, target: Target
     ) -> LoadedKernel:
         """Load by a launch of next to nothing: the driver may put loading off until a launch."""
         path = self._cache.cubin_path(variant, target.ptx_arch, self._arch)

@@ -8,7 +8,7 @@ from typing import Any
 from engine.kernels.problems import problem_of_shape
 from search_spaces import Numerics, Problem
 from search_spaces.gate_problem import GateProblem
-from search_spaces.problems import AnyProblem
+from search_spaces.problems import KernelProblem
 from templates import LaunchShape, fused_gate, launch_shape
 
 # rows of C before they are combined, E, N, K, top_k, epilogue, whether rows are gathered, combine
@@ -22,7 +22,7 @@ class Work:
     ``top_k`` is None when the caller does not know it; ``scaling`` is a gate's, on its weights.
     """
 
-    problem: AnyProblem
+    problem: KernelProblem
     count: int
     top_k: int | None
     scaling: float = 1.0
