@@ -13,6 +13,13 @@ from engine.kernels.dispatcher import Dispatcher, preferred_skew
 from engine.kernels.explanation import Explanation, explain
 from engine.kernels.gate import check_gate, check_routing, gate_on_cpu, gate_work
 from engine.kernels.launches import Launches
+from engine.kernels.moe_permute import (
+    check_permute,
+    check_values,
+    permute_on_cpu,
+    permute_work,
+    permuted,
+)
 from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
 from engine.kernels.reference import grouped_gemm_reference
 from engine.kernels.routing import Routing
@@ -20,6 +27,7 @@ from engine.kernels.scratch import Scratch
 from engine.kernels.work import GemmSizes, Work, gemm_sizes, gemm_work
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
 from search_spaces.gate_problem import GateProblem
+from search_spaces.permute_problem import PermuteProblem
 from search_spaces.problem import GATED
 from search_spaces.problems import AnyProblem
 from templates.device import device_spec
@@ -147,6 +155,39 @@ class TunedKernels:
             sizes = (problem, tokens, scaling)
             all_pointers = (*pointers, *written)
             self._launches.run(sizes, gate_work, all_pointers, config=config, scratch=scratch)
+        return out
+
+    def moe_permute(
+        self,
+        ids: torch.Tensor,
+        slot_map: torch.Tensor | None = None,
+        *,
+        problem: PermuteProblem,
+        num_valid: torch.Tensor | None = None,
+        out: Routing | None = None,
+        check: bool = False,
+        scratch: Scratch | None = None,
+    ) -> Routing:
+        """The rows of slots whose experts somebody else chose, as one rank's grouped GEMMs want.
+
+        ids int32 [T, top_k]; -1 is skipped, and so are tokens from ``num_valid``, int32 [1] on this
+        device, on. With ``slot_map``, int32 [E, R], slot d of expert e belongs to group
+        slot_map[e, d % R] and is skipped where that is -1. The answer's offsets [groups + 1] count
+        groups, its ids are ``ids``; what its rows and slots hold beyond the last offset is left as
+        it was. ``out`` is memory for it, made for these ids. Queued like ``grouped_gemm``, and
+        captured like it, once called with as many tokens. Ids and map are trusted on a GPU, where
+        ids of no expert are skipped; ``check=True`` reads them back first. Raises UserError for
+        tensors that do not fit the problem.
+        """
+        tokens, *given = check_permute(problem, ids, slot_map, num_valid, self.device)
+        out, written = permuted(out, problem, ids)
+        if check or self._launches is None:
+            check_values(problem, ids, slot_map, num_valid)
+        if self._launches is None:
+            permute_on_cpu(problem, slot_map, num_valid, out)
+        else:
+            sizes = (problem, tokens)
+            self._launches.run(sizes, permute_work, (*given, *written), scratch=scratch)
         return out
 
     def warm_up(self, problem: Problem | str, tokens: Iterable[int]) -> None:
