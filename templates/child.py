@@ -41,11 +41,16 @@ def start_child(
 
 def parent_link(descriptor: int) -> Connection:
     """The child's end. From here on the process ends as soon as the parent closes its own."""
-    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
+    end_with_parent(descriptor)
     return Connection(descriptor)
 
 
-def _end_with_parent(descriptor: int) -> None:
+def end_with_parent(descriptor: int) -> None:
+    """From here on the process ends as soon as the other end of this pipe is closed."""
+    threading.Thread(target=_wait_for_end, args=(descriptor,), daemon=True).start()
+
+
+def _wait_for_end(descriptor: int) -> None:
     """Leave at once, in the middle of a compile or of a hanging kernel as well."""
     watch = select.poll()
     watch.register(descriptor, 0)  # a hang-up is reported unasked

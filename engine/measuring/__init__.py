@@ -1,0 +1,1 @@
+"""What ``python -m engine.measure`` is made of: inputs, an oracle, a stopwatch."""
