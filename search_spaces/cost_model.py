@@ -106,7 +106,13 @@ def occupancy(c: GroupedGemmConfig, gpu: GpuSpec, *, gather: bool = False) -> in
     return max(c.min_ctas, min(by_registers, by_smem, by_threads, gpu.max_blocks_per_sm))
 
 
-def _l2_clk(gpu: GpuSpec) -> float:
+def fp32_lanes(gpu: GpuSpec) -> int:
+    """fp32 multiply-adds of an SM in a clock."""
+    return _FP32_LANES.get(gpu.arch, 128)
+
+
+def l2_clk(gpu: GpuSpec) -> float:
+    """Bytes that L2 serves an SM in a clock."""
     return _L2_BYTES_PER_CLK.get(gpu.arch, 20.0)
 
 
@@ -127,7 +133,7 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
     tensor = 2.0 * c.tile_m * c.tile_n * c.tile_k / rate
     promotions = k_slice / (16 * c.promote_every) if c.promote_every else 0.0
     lanes = PROMOTION_LANES * x * y * promotions  # of one warp
-    tensor += PROMOTION_EXPOSED * lanes * warps / _FP32_LANES.get(gpu.arch, 128)
+    tensor += PROMOTION_EXPOSED * lanes * warps / fp32_lanes(gpu)
 
     bad = _conflicts(c.tile_k, c.smem, c.k_step, min(x, 32), min(y, 32))
     stored = 2.0 * (c.tile_m + c.tile_n) * c.tile_k * (1 + bad.store)
@@ -152,20 +158,20 @@ def _tile_cost(c: GroupedGemmConfig, gpu: GpuSpec) -> _TileCost:
 
 def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec) -> float:
     """Clocks of a CTA outside its main loop: find the expert, fill the ring, reduce, write C."""
-    us, l2_clk = gpu.clock_mhz, _l2_clk(gpu)
+    us, l2 = gpu.clock_mhz, l2_clk(gpu)
     scan = -(-problem.experts // 32) * (L2_LATENCY_US * us + 150)
     fill = max(1, c.stages - 1) * DRAM_LATENCY_US * us
     if problem.gather:  # which tokens, before any of their rows
         fill += DRAM_LATENCY_US * us
     outputs = c.tile_m * c.tile_n
     written = outputs * problem.columns // problem.n
-    write = 2 * written / l2_clk + L2_LATENCY_US * us
+    write = 2 * written / l2 + L2_LATENCY_US * us
     if c.swap:
         write += 4 * written / gpu.smem_bytes_per_clk + BARRIER_CLK
     across_warps = (c.warps_k - 1) * (8 * outputs / gpu.smem_bytes_per_clk + 2 * BARRIER_CLK)
     across_ctas = 0.0
     if c.split_k > 1:  # leave the sums, count, and one CTA in split_k reads all of them
-        across_ctas = 4 * outputs * (1 + c.split_k) / l2_clk + 4 * L2_LATENCY_US * us
+        across_ctas = 4 * outputs * (1 + c.split_k) / l2 + 4 * L2_LATENCY_US * us
     return scan + fill + write + across_warps + across_ctas
 
 
@@ -195,7 +201,7 @@ def _wave(
         "tensor": k_tiles * tile.tensor * idle,
         "shared": k_tiles * tile.shared,
         "issue": k_tiles * tile.issue * idle,
-        "l2": share * moved.l2 / (_l2_clk(gpu) * min(ctas, gpu.sms)),
+        "l2": share * moved.l2 / (l2_clk(gpu) * min(ctas, gpu.sms)),
         "dram": share * moved.dram / (gpu.dram_gbps * 1e3 / gpu.clock_mhz),
     }
     busy = _norm(list(clk.values()), _overlap(c, resident))
