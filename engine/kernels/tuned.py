@@ -13,6 +13,7 @@ from engine.kernels.dispatcher import Dispatcher, preferred_skew
 from engine.kernels.explanation import Explanation, explain
 from engine.kernels.gate import check_gate, check_routing, gate_on_cpu, gate_work
 from engine.kernels.launches import Launches
+from engine.kernels.layer_choice import LayerChoice, choose_layer
 from engine.kernels.moe_permute import (
     check_permute,
     check_values,
@@ -27,6 +28,7 @@ from engine.kernels.scratch import Scratch
 from engine.kernels.work import GemmSizes, Work, gemm_sizes, gemm_work
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError, find_gpu, reference_gpu
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.permute_problem import PermuteProblem
 from search_spaces.problem import GATED
 from search_spaces.problems import AnyProblem
@@ -61,6 +63,8 @@ class TunedKernels:
         self._skew = preferred_skew(skew)
         self._lock = threading.Lock()
         self._others: dict[str, Dispatcher] = {}
+        self.follows_loads = self._skew is None
+        self.revision = 0  # what was chosen before it changed may not be what is chosen now
         self._launches: Launches | None = None
         if self.device.type == "cpu":
             self._dispatcher = self._dispatcher_for(reference_gpu(ASSUMED_ARCH))
@@ -210,8 +214,28 @@ class TunedKernels:
         UserError for a name that is no config of the op, or one that cannot run on this GPU.
         """
         self._dispatcher.force(problem, config)
+        self.revision += 1
         if self._launches is not None:
             self._launches.forget()
+
+    def skew_index(self, skew: Skew | None) -> int:
+        """0, 1 ... for skews whose choices are the same."""
+        return self._dispatcher.skew_index(skew)
+
+    def choose_layer(
+        self, problem: LayerProblem, tokens: int, skew: Skew | None = None
+    ) -> LayerChoice:
+        """The configs of a layer's three kernels for T = ``tokens`` >= 1 tokens, and why.
+
+        ``skew`` is how their rows fall on experts, as far as is known. Warns once of each part
+        that runs its default because nothing was tuned.
+        """
+        choice = choose_layer(self._dispatcher, problem, checked_tokens(tokens), skew=skew)
+        if choice.source is None:
+            for part in problem.parts:
+                if not self._dispatcher.is_forced(part):
+                    self._dispatcher.warn_once(part)
+        return choice
 
     def explain(
         self, problem: Problem | str, tokens: int, *, gpu: str | None = None

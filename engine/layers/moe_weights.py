@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.kernels.checks import check_tensor
 from engine.layers.moe_config import MoEConfig
 from search_spaces import UserError
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.problem import PAIR_BLOCK
 
 # gate, up and down projections under their usual names, then Mixtral's.
@@ -71,6 +73,28 @@ class MoEWeights:
             down=halves(gate.all_experts, gate.hidden, size),
             bias=torch.empty(gate.experts, device=device) if gate.bias else None,
         )
+
+    def check(self, problem: LayerProblem, device: torch.device) -> None:
+        """Raises UserError unless these are a layer's weights as its kernels read them."""
+        gate, size = problem.gate, problem.intermediate
+        if (self.bias is not None) != gate.bias:
+            raise UserError(
+                f"bias is {'missing' if gate.bias else 'given'}: {gate.key} has "
+                f"{'one' if gate.bias else 'none'}"
+            )
+        for name, shape in (
+            ("router", (gate.router_rows, gate.hidden)),
+            ("gate_up", (gate.all_experts, 2 * size, gate.hidden)),
+            ("down", (gate.all_experts, gate.hidden, size)),
+            *([("bias", (gate.experts,))] if gate.bias else []),
+        ):
+            tensor: torch.Tensor = getattr(self, name)
+            dtype = torch.float32 if name == "bias" else torch.float16
+            check_tensor(name, tensor, dtype, len(shape), device)
+            if tuple(tensor.shape) != shape:
+                raise UserError(
+                    f"{name} has shape {list(tensor.shape)}: {problem.key} needs {list(shape)}"
+                )
 
     def put(self, expert: int, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> None:
         """Copies gate and up [size, H] and down [H, size] of one expert; a rest of I is zero."""

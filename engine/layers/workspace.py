@@ -24,7 +24,8 @@ class Workspace:
     """Memory for up to ``max_tokens`` tokens at a time of layers of one shape.
 
     Layers that run one after another on one stream share one; two streams need one each.
-    ``scratch`` is what the kernels themselves need, and grows while they are first called.
+    ``scratch`` is what the kernels themselves need, and grows while they are first called;
+    ``flag`` int32 [1] has bit 0 set by a NaN among the logits.
     Raises UserError for fewer than one token.
     """
 
@@ -38,9 +39,20 @@ class Workspace:
         rows = max_tokens * problem.top_k
         activations = torch.empty(rows, problem.intermediate, dtype=torch.float16, device=device)
         self._all = Buffers(routing, activations)
+        assert routing.flag is not None
+        self.flag = routing.flag
         self._nan_copy = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
         # Making seven views takes longer than launching a kernel: made once for each T.
         self._by_tokens: dict[int, Buffers] = {max_tokens: self._all}
+
+    def check(self, problem: LayerProblem, device: torch.device) -> None:
+        """Raises UserError unless a layer of this problem can use it."""
+        if self.problem != problem:
+            raise UserError(
+                f"the workspace is for {self.problem.key}: {problem.key} needs one of its own"
+            )
+        if self.flag.device != device:
+            raise UserError(f"the workspace is on {self.flag.device}: make it on {device}")
 
     def buffers(self, tokens: int) -> Buffers:
         """The memory for ``tokens`` in 1..max_tokens tokens."""
@@ -58,13 +70,9 @@ class Workspace:
         caller has waited for anything that was queued after it, such as the copy of its tokens.
         """
         seen = bool(self._nan_copy.item())
-        flag = self._all.routing.flag
-        assert flag is not None
-        self._nan_copy.copy_(flag, non_blocking=True)
+        self._nan_copy.copy_(self.flag, non_blocking=True)
         return seen
 
     def clear_nan(self) -> None:
         """Clears the flag, on torch's current stream; copies queued before still tell the old."""
-        flag = self._all.routing.flag
-        assert flag is not None
-        flag.zero_()
+        self.flag.zero_()
