@@ -198,11 +198,11 @@ def _preferred(problem: GateProblem) -> tuple[GateConfig, ...]:
             "mma32x128x64_w1x4x1_s2_te_k1",
             "mma32x64x64_w2x2x1_s2_te_k1",
             "mma32x16x64_w2x2x1_s2_te_k1",
-            "fma8x16x256_w1x4x1_s1_te_k1",
+            "fma16x16x256_w2x4x1_s1_te_k1",
             "fma8x8x256_w2x2x1_s1_te_k1",
             "fma8x4x256_w2x2x1_s1_te_k1",
             "fma8x1x256_w4x1x1_s1_te_k1",
-            "none8x0x0_w2x1x1_s1_te_k1",
+            "none32x0x0_w4x1x1_s1_te_k1",
         )
     ]
     return tuple(GateConfig.parse(name) for name in names)

@@ -147,7 +147,8 @@ CUTE_DEVICE void gate(GateArgs const& args) {
   if (args.pass == 0) {
     if (!choose_experts<V>(args, shared)) return;
     if constexpr (V::kSortsLast) {
-      if (!arrives_last(args.counters, gridDim.x, scratch)) return;
+      __syncthreads();
+      if (gridDim.x > 1 && !arrives_last(args.counters, gridDim.x, scratch)) return;
       for (int chunk = 0; args.chunks > 1 && chunk < args.chunks; ++chunk) {
         count_chunk<V::kThreads, kChunk>(permute, chunk, scratch);
         __syncthreads();
