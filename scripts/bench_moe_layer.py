@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def make_cases(options: argparse.Namespace) -> list[list[Case]]:
     """Cases of each model. Raises UserError for an unknown model, skew or number of tokens."""
-    tokens = [_tokens(word) for word in options.tokens.split(",")]
+    tokens = parse_tokens(options.tokens)
     skews = [Skew.parse(word) for word in options.skews.split(",")]
     cases = []
     for model in [load_model(name) for name in options.models.split(",")]:
@@ -90,10 +90,15 @@ def make_cases(options: argparse.Namespace) -> list[list[Case]]:
     return cases
 
 
-def _tokens(word: str) -> int:
-    if not word.isdigit() or not 1 <= int(word) <= MOST_TOKENS:
-        raise UserError(f"--tokens '{word}': must be whole numbers in 1..{MOST_TOKENS}, e.g. 1,64")
-    return int(word)
+def parse_tokens(text: str) -> list[int]:
+    """Numbers of tokens, "1,64". Raises UserError for anything else."""
+    words = text.split(",")
+    wrong = [w for w in words if not w.isdecimal() or not 1 <= int(w) <= MOST_TOKENS]
+    if wrong:
+        raise UserError(
+            f"--tokens '{wrong[0]}': must be whole numbers in 1..{MOST_TOKENS}, e.g. 1,64"
+        )
+    return [int(word) for word in words]
 
 
 def _bench(options: argparse.Namespace, command: str) -> int:

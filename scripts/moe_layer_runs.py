@@ -57,7 +57,7 @@ class Runs:
         """One contest; weights are drawn anew when the model is another than before."""
         layers = self._layers_of(model, seed)
         layer = layers[torch.float16]
-        hidden = draw_hidden(layer, tokens, skew, seed + tokens)
+        hidden = draw_hidden(model, layer.router, tokens, skew, seed + tokens)
         _, ids = layer.choose(hidden.float() @ layer.router.float().T)
         peers = [self._ours.peer, *([] if alone else self._peers)]
         entries = contest(self._stopwatch, peers, layers, hidden, seed + tokens)

@@ -12,7 +12,9 @@ _COLUMNS = 1024
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _silu_and_mul_kernel(x: Any, out: Any, width: Any, block: tl.constexpr) -> None:
+def _silu_and_mul_kernel(
+    x: tl.tensor, out: tl.tensor, width: tl.tensor, block: tl.constexpr
+) -> None:
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * block + tl.arange(0, block)
     inside = column < width
@@ -24,11 +26,11 @@ def _silu_and_mul_kernel(x: Any, out: Any, width: Any, block: tl.constexpr) -> N
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _combine_kernel(
-    x: Any,
-    inverse: Any,
-    weights: Any,
-    out: Any,
-    width: Any,
+    x: tl.tensor,
+    inverse: tl.tensor,
+    weights: tl.tensor,
+    out: tl.tensor,
+    width: tl.tensor,
     slots: tl.constexpr,
     block: tl.constexpr,
 ) -> None:

@@ -76,15 +76,17 @@ def make_layer(model: ModelShape, seed: int, device: torch.device) -> Layer:
     )
 
 
-def draw_hidden(layer: Layer, tokens: int, skew: Skew, seed: int) -> torch.Tensor:
-    """Hidden states fp16[T, H] ~ N(0, 1) that the router sends where ``skew`` wants them.
+def draw_hidden(
+    model: ModelShape, router: torch.Tensor, tokens: int, skew: Skew, seed: int
+) -> torch.Tensor:
+    """Hidden states fp16[T, H] ~ N(0, 1) that ``router`` [E, H] sends where ``skew`` wants them.
 
     A token's k experts are drawn without replacement with the skew's probabilities (Gumbel top-k),
     the experts in a random order. Then the hidden states are moved, within the span of the router's
     rows, to where the logits are as wanted: chosen ones fall in steps from 4, the others stay well
     below. So every contestant routes alike, whatever its rounding.
     """
-    model, device = layer.model, layer.router.device
+    device = router.device
     generator = torch.Generator(device).manual_seed(seed)
     weights = torch.tensor(skew.weights(model.experts), device=device)
     weights = weights[torch.randperm(model.experts, generator=generator, device=device)]
@@ -96,10 +98,10 @@ def draw_hidden(layer: Layer, tokens: int, skew: Skew, seed: int) -> torch.Tenso
     steps = CHOSEN_LOGIT - LOGIT_STEP * torch.arange(model.top_k, device=device)
     wanted.scatter_(1, ids, steps.expand(tokens, -1))
 
-    router = layer.router.float()
+    exact = router.float()
     hidden = torch.randn(tokens, model.hidden, generator=generator, device=device)
-    missing = wanted - hidden @ router.T
-    hidden += missing @ torch.linalg.solve(router @ router.T, router)
+    missing = wanted - hidden @ exact.T
+    hidden += missing @ torch.linalg.solve(exact @ exact.T, exact)
     return hidden.half()
 
 

@@ -9,24 +9,8 @@ from engine.layers import MoE, MoEConfig
 from scripts.moe_peers.layer import Layer
 from scripts.moe_peers.peer import Forward, Peer
 from scripts.moe_peers.transformers_block import block_state
-from search_spaces.gate_problem import GateProblem
-from search_spaces.layer_problem import LayerProblem
-from search_spaces.models import ModelShape
 
 NAME = "Light-MoE"
-
-
-def layer_problem(model: ModelShape) -> LayerProblem:
-    """The layer of a model that scores by softmax, without groups, bias or scaling."""
-    gate = GateProblem(
-        experts=model.experts,
-        hidden=model.hidden,
-        top_k=model.top_k,
-        renormalise=model.norm_topk,
-        shared=-(-model.shared_intermediate // model.intermediate),
-        label=model.name,
-    )
-    return LayerProblem(gate, model.intermediate, label=model.name)
 
 
 class Ours:
@@ -47,8 +31,9 @@ class Ours:
         """engine.layers.MoE with these weights."""
         if self._built is None or self._built[0] is not layer:
             self._built = None  # both at once might not fit
+            model = layer.model
             config = MoEConfig(
-                layer_problem(layer.model), shared_intermediate=layer.model.shared_intermediate
+                model.layer(), model.router.scaling, shared_intermediate=model.shared_intermediate
             )
             moe = MoE.from_hf(
                 block_state(layer), config, self._kernels, max_tokens=self._max_tokens
