@@ -18,10 +18,10 @@ from templates.toolchain import OWN_INCLUDE
 from templates.variant import translation_unit
 from tests.emulator.cuda import ptx_of
 from tests.emulator.planted import Edit
+from tests.permutation_oracle import POISON, Sorted
 from tuner.emulator import Unwritten, emulate
 from tuner.emulator.isa.values import Array
 
-POISON = -77
 # Pass 0 counts, pass 1 places, pass 2 does both with one CTA.
 HEADER_KERNEL = """
 #include <light_moe/permute.cuh>
@@ -45,32 +45,6 @@ extern "C" __global__ void permute(int const* ids, int* offsets, int* rows, int*
   }
 }
 """
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """Offsets [experts + 1], and all of rows, slots and inverse, [count] each."""
-
-    offsets: list[int]
-    rows: list[int]
-    slots: list[int]
-    inverse: list[int]
-
-
-def sorted_slots(experts_of_slots: Sequence[int], experts: int, per_token: int) -> Sorted:
-    """What it should be, by Python's own sort; what must stay unwritten is poison."""
-    count = len(experts_of_slots)
-    some = [slot for slot in range(count) if 0 <= experts_of_slots[slot] < experts]
-    order = sorted(some, key=lambda slot: (experts_of_slots[slot], slot))
-    below = [sum(experts_of_slots[slot] < expert for slot in some) for expert in range(experts + 1)]
-    rest = [POISON] * (count - len(order))
-    place = {slot: row for row, slot in enumerate(order)}
-    return Sorted(
-        offsets=below,
-        rows=[slot // per_token for slot in order] + rest,
-        slots=order + rest,
-        inverse=[place.get(slot, -1) for slot in range(count)],
-    )
 
 
 @dataclass(frozen=True)

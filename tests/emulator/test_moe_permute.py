@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,23 +9,14 @@ from hypothesis import strategies as st
 
 from search_spaces.permute_config import PermuteConfig
 from search_spaces.permute_problem import MOST_GROUPS, PermuteProblem
-from tests.emulator.permute_kernels import HeaderKernel, run_op, sorted_slots
-from tuner.emulator.isa.values import Array
+from tests.emulator.permute_kernels import HeaderKernel, run_op
+from tests.permutation_oracle import drawn_ids, groups_here, placement, sorted_slots
 
 CTAS, ALONE = False, True
 # A chunk of 96 leaves warps without slots, one of 1000 is no multiple of the threads.
 SHAPES = ((64, 64), (128, 96), (64, 1000), (256, 1024))
 # slots, experts, slots a token
-SIZES = ((1, 1, 1), (8, 128, 8), (300, 7, 3), (1030, 40, 2))
-
-
-def drawn(count: int, experts: int, seed: int) -> list[int]:
-    """Some are skipped, some are no experts at all."""
-    pick = random.Random(seed)
-    odd = (-1, -1, -2, experts, 2**31 - 1, -(2**31))
-    return [
-        pick.choice(odd) if pick.random() < 0.1 else pick.randrange(experts) for _ in range(count)
-    ]
+SIZES = ((1, 1, 1), (8, 128, 8), (300, 7, 3), (600, 40, 2))
 
 
 @pytest.mark.parametrize("alone", [CTAS, ALONE], ids=["passes", "alone"])
@@ -35,16 +24,16 @@ def drawn(count: int, experts: int, seed: int) -> list[int]:
 def test_every_chunk_and_size(threads: int, chunk: int, alone: bool) -> None:
     kernel = HeaderKernel(threads, chunk, alone)
     for seed, (count, experts, per_token) in enumerate(SIZES):
-        ids = drawn(count, experts, seed)
+        ids = drawn_ids(count, experts, seed)
         expected = sorted_slots(ids, experts, per_token)
         assert kernel.sort(ids, experts, per_token) == expected, (count, experts)
 
 
 @pytest.mark.parametrize("alone", [CTAS, ALONE], ids=["passes", "alone"])
-@pytest.mark.parametrize("experts", [1, 2, 3, 5, 31, 33, 64, 257, 1025, MOST_GROUPS])
+@pytest.mark.parametrize("experts", [1, 2, 33, 257, 1025, MOST_GROUPS])
 def test_every_number_of_experts(experts: int, alone: bool) -> None:
     """More experts than threads, and than threads x 4; three chunks, of which the last is short."""
-    ids = drawn(300, experts, seed=experts)
+    ids = drawn_ids(300, experts, seed=experts)
     assert HeaderKernel(128, 128, alone).sort(ids, experts, 4) == sorted_slots(ids, experts, 4)
 
 
@@ -56,12 +45,12 @@ def test_slots_of_none_and_of_one_expert(ids: list[int], alone: bool) -> None:
 
 def test_the_order_of_ctas_does_not_show() -> None:
     """CTAs one by one, and all together."""
-    kernel, ids = HeaderKernel(64, 64, CTAS), drawn(700, 9, seed=3)
+    kernel, ids = HeaderKernel(64, 64, CTAS), drawn_ids(700, 9, seed=3)
     results = [kernel.sort(ids, 9, 2, cohort_lanes=lanes) for lanes in (64, 4096)]
     assert results[0] == results[1] == sorted_slots(ids, 9, 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 9).flatmap(
         lambda experts: st.tuples(
@@ -82,26 +71,18 @@ CONFIGS = pytest.mark.parametrize("config", [ONE_PASS, TWO_PASSES], ids=["one", 
 @CONFIGS
 @pytest.mark.parametrize("tokens", [0, 1, 80])
 def test_the_op_without_a_map(config: PermuteConfig, tokens: int) -> None:
-    ids = drawn(4 * tokens, 10, seed=tokens)
+    ids = drawn_ids(4 * tokens, 10, seed=tokens)
     found = run_op(PermuteProblem(experts=10, top_k=4, groups=10), config, ids)
     assert found == sorted_slots(ids, 10, 4)
 
 
 @CONFIGS
-@pytest.mark.parametrize("valid", [-3, 0, 1, 33, 79, 80, 81, 2**31 - 1])
+@pytest.mark.parametrize("valid", [-3, 0, 33, 80, 2**31 - 1])
 def test_padding_has_no_rows(config: PermuteConfig, valid: int) -> None:
-    ids = drawn(240, 6, seed=valid)
+    ids = drawn_ids(240, 6, seed=valid)
     padded = [-1 if slot >= 3 * valid else expert for slot, expert in enumerate(ids)]
     found = run_op(PermuteProblem(experts=6, top_k=3, groups=6), config, ids, num_valid=valid)
     assert found == sorted_slots(padded, 6, 3)
-
-
-def placement(experts: int, replicas: int, groups: int, seed: int) -> Array:
-    """Each group here is a replica of some expert; all other replicas live elsewhere."""
-    slot_map = np.full(experts * replicas, -1, np.int32)
-    places = random.Random(seed).sample(range(experts * replicas), groups)
-    slot_map[places] = np.arange(groups)
-    return slot_map.reshape(experts, replicas)
 
 
 @CONFIGS
@@ -109,13 +90,10 @@ def placement(experts: int, replicas: int, groups: int, seed: int) -> Array:
 def test_replicas(config: PermuteConfig, experts: int, replicas: int, groups: int) -> None:
     """Slot d uses replica d % R; padding and ids of no expert do not reach into the map."""
     slot_map = placement(experts, replicas, groups, seed=groups)
-    ids = drawn(85 * 5, experts, seed=replicas)
-    here = [
-        int(slot_map[expert, slot % replicas]) if 0 <= expert < experts and slot < 5 * 70 else -1
-        for slot, expert in enumerate(ids)
-    ]
+    ids = drawn_ids(85 * 5, experts, seed=replicas)
+    here = groups_here(ids, slot_map, valid_slots=5 * 70)
     problem = PermuteProblem(experts, 5, groups, replicas)
-    found = run_op(problem, config, ids, slot_map, num_valid=70)
+    found = run_op(problem, config, ids, np.array(slot_map, np.int32), num_valid=70)
     assert found == sorted_slots(here, groups, 5)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.permute_kernels import HeaderKernel, sorted_slots
+from tests.emulator.permute_kernels import HeaderKernel
 from tests.emulator.planted import Edit
+from tests.permutation_oracle import sorted_slots
 from tuner.emulator import EmulationFault, FaultKind
 
 HEADER = "permute.cuh"
