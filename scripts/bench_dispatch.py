@@ -108,7 +108,8 @@ def _bare_launch(where: Any) -> Callable[[], None]:
 
     def launch() -> None:
         # Made at each call, so that the offsets live as long as what reads them.
-        kernel.launch((1, 1, 1), (0, 0, 0, offsets.data_ptr(), 0, 0, 0, *scalars), stream)
+        pointers = (0, 0, 0, offsets.data_ptr(), 0, 0, 0, 0, 0)
+        kernel.launch((1, 1, 1), (*pointers, *scalars), stream)
 
     return launch
 

@@ -96,9 +96,9 @@ class Case:
         """One launch of all CTAs; ``watch`` times its steps."""
         inputs, variant = self.inputs, self.built.variant
         shape = launch_shape(self.problem, self.config, inputs.rows)
+        a, b, c, *others = inputs.operands
         # No split-K: neither workspace nor counters.
-        pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, inputs.tokens]
-        arguments = [*pointers, None, None]
+        arguments = [a, b, Unwritten(c), *others, None, None]
         ready: list[float] = []
 
         def assembled(*parts: Any) -> Program:

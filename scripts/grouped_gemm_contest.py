@@ -12,9 +12,10 @@ import torch
 from scripts.grouped_gemm_peers import Peer, expert_loop, grouped_mm
 from search_spaces.numerics import tolerance
 from tuner.gemm_workload import GemmWorkload
-from tuner.inputs import Inputs, sampled_reference
+from tuner.inputs import Inputs
 from tuner.job import Job, Setting
 from tuner.measurer import GpuMeasurer
+from tuner.reference import sampled_reference
 from tuner.timing import FULL, Launch, Timing
 from tuner.verify import check_values
 from tuning_db.records import TrialStatus

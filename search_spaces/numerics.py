@@ -20,6 +20,7 @@ result is truncated towards zero, an fp16 result rounded to nearest.
 Splitting K over warps or CTAs only shortens the chains of additions: the bounds hold for it too.
 
 A gated epilogue makes C = act(g) u of two such sums; ``gated_bound`` says how far it may be off.
+Combined rows make C = sum over j of w_j s_j of such sums s_j; ``combined_bound`` is for these.
 """
 
 from __future__ import annotations
@@ -137,3 +138,39 @@ def gated_bound(epilogue: str, bound: Tolerance, sums: GatedSums) -> Any:
     spread = slope * gate_error * (abs(sums.up) + up_error) + abs(sums.act) * up_error
     grown = (1 + HALF_ULP_F16) * (1 + ACTIVATION_ERROR)
     return grown * spread + (grown - 1) * abs(sums.act * sums.up) + SMALLEST_STEP_F16 / 2
+
+
+@dataclass(frozen=True)
+class CombinedSums:
+    """Of the rows s_j that make one of C with weights w_j: ``total`` = sum w_j s_j, exactly,
+    ``size`` = sum |w_j s_j|, ``scale`` = sum |w_j| S_j and ``weight`` = sum |w_j|.
+
+    Numbers, or arrays or tensors that broadcast to one shape. ``count`` is the number of rows.
+    """
+
+    total: Any
+    size: Any
+    scale: Any
+    weight: Any
+    count: int
+
+
+def combined_bound(bound: Tolerance, sums: CombinedSums) -> Any:
+    """How far C = sum w_j s_j may lie from the exact sum, where ``bound`` holds for each s_j.
+
+    The sums stay in fp32 until they are weighted, so they err by e_j = scale S_j + absolute, and
+    together by E = sum |w_j| e_j. Then each product is rounded to fp32 and to fp16, which errs by
+    u = 2^-11 + 2^-24 of it or half a step of 2^-24; adding ``count`` of them in fp32 errs by at
+    most count 2^-24 of the sum of their sizes; and C is rounded to fp16:
+
+        (1 + 2^-11) (E + (u + count 2^-24) (size + E) + count 2^-25) + 2^-11 |C| + 2^-25.
+
+    The bound holds for fp32 sums in any order too: they leave the rounding to fp16 out. What
+    saturates at 65504 saturates in what it is compared with: that brings the two nearer.
+    """
+    drift = bound.scale * sums.scale + bound.absolute * sums.weight
+    rounding = HALF_ULP_F16 + (1 + sums.count) * ULP_F32 / 2
+    steps = sums.count * SMALLEST_STEP_F16 / 2
+    before = drift + rounding * (sums.size + drift) + steps
+    grown = 1 + HALF_ULP_F16
+    return grown * before + HALF_ULP_F16 * abs(sums.total) + SMALLEST_STEP_F16 / 2

@@ -8,10 +8,11 @@ from functools import lru_cache
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from search_spaces.errors import UserError
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import smem_bytes
 from search_spaces.layouts import swizzle, tile_layouts
-from search_spaces.problem import Problem
+from search_spaces.problem import ALIGNMENT, Problem
 from templates.launch_shape import LaunchShape, Pass
 from templates.literal import literal
 from templates.variant import Variant
@@ -19,6 +20,9 @@ from templates.variant import Variant
 HEADERS = ("#include <light_moe/grouped_gemm_sm75.cuh>",)
 _CACHE = {"ca": "kAll", "cg": "kGlobal", "cs": "kStreaming", "nc": "kReadOnly"}
 _ACCUMULATE = {"f32": "kF32", "f16": "kF16"}
+_COMBINE = {
+    "none": "kNone", "ordered": "kOrdered", "atomic": "kAtomic", "reduce": "kReduce",
+}  # fmt: skip
 _EPILOGUE = {"plain": "kPlain", "swiglu": "kSwiGlu", "geglu": "kGeGlu", "reglu": "kReGlu"}
 
 
@@ -32,8 +36,8 @@ def _environment() -> Environment:
 
 
 def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
-    """Source of the kernel for a valid config. N, K, epilogue and gather are baked in; row counts
-    are not.
+    """Source of the kernel for a valid config. N, K, epilogue, gather and the way to combine are
+    baked in; row counts and top_k are not.
 
     Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
     """
@@ -47,6 +51,7 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
             out_n=problem.columns,
             epilogue=_EPILOGUE[problem.epilogue],
             gather=problem.gather,
+            combine=_COMBINE[key.combine],
             config=key,
             layouts=tile_layouts(key),
             swizzle=swizzle(key.smem),
@@ -81,18 +86,48 @@ def most_m_tiles(problem: Problem, config: GroupedGemmConfig, rows: int) -> int:
 
 
 def launch_shape(problem: Problem, config: GroupedGemmConfig, rows: int) -> LaunchShape:
-    """Grid and scratch for ``rows`` sorted rows.
+    """Grids and scratch for ``rows`` sorted rows.
 
-    The kernel's pointers are A, B, C, offsets and rows, null unless the problem gathers; its
-    scalars experts, m_tiles, group_m and split_k.
+    The kernel's pointers are A, B, C, offsets, rows (null unless the problem gathers), slots and
+    weights (null unless it combines); its scalars experts, m_tiles, group_m, split_k, top_k and
+    pass. Raises UserError where rows are combined and the last token lacks some.
     """
+    if problem.combine and rows % problem.top_k:
+        raise UserError(
+            f"{rows} rows are no whole tokens of top_k={problem.top_k}: every slot of a token that "
+            "is combined needs its row"
+        )
     m_tiles = most_m_tiles(problem, config, rows)
-    tiles = m_tiles * -(-problem.n // config.tile_n)
+    tiles_n = -(-problem.n // config.tile_n)
+    tiles = m_tiles * tiles_n
     split = config.split_k > 1
-    scalars = (problem.experts, m_tiles, config.group_m, config.split_k)
-    only = Pass((tiles, config.split_k, 1), smem_bytes(config), tuple(map(np.int32, scalars)))
-    return LaunchShape(
-        passes=(only,),
-        workspace_bytes=4 * tiles * config.split_k * config.tile_m * config.tile_n * split,
-        counters=tiles * split,
+    scalars = (problem.experts, m_tiles, config.group_m, config.split_k, problem.top_k)
+    grids = [((tiles, config.split_k, 1), smem_bytes(config))]
+    if config.combine == "reduce":
+        chunks = problem.rows_of_c(rows) * problem.n // ALIGNMENT
+        grids.append(((-(-chunks // config.threads), 1, 1), 0))
+    passes = (
+        Pass(grid, smem, tuple(map(np.int32, (*scalars, number))))
+        for number, (grid, smem) in enumerate(grids)
     )
+    parts = 2 * rows * problem.n if config.combine in ("ordered", "reduce") else 0
+    return LaunchShape(
+        passes=tuple(passes),
+        workspace_bytes=4 * tiles * config.split_k * config.tile_m * config.tile_n * split + parts,
+        counters=_counters(config, tiles * split, tiles_n, problem.tokens(rows), problem.n),
+    )
+
+
+def _counters(
+    config: GroupedGemmConfig, split_tiles: int, tiles_n: int, tokens: int, n: int
+) -> int:
+    """int32: one a tile where K is split, then one a token and n-tile, and with atomic sums these.
+
+    What stands behind others starts on 16 bytes.
+    """
+    each = {"ordered": tiles_n, "atomic": _up_to_16_bytes(tiles_n) + n}.get(config.combine)
+    return split_tiles if each is None else _up_to_16_bytes(split_tiles) + tokens * each
+
+
+def _up_to_16_bytes(numbers: int) -> int:
+    return -(-numbers // 4) * 4

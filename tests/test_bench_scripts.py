@@ -24,7 +24,8 @@ from search_spaces.models import load_model
 from search_spaces.numerics import tolerance
 from tests.conftest import ROOT
 from tests.tuner.cli import environment, error_line
-from tuner.inputs import full_reference, make_inputs
+from tuner.inputs import make_inputs
+from tuner.reference import full_reference
 from tuner.verify import check_values
 from tuning_db import GpuRecord, Source, TrialRecord, TrialStatus, TuningDB
 

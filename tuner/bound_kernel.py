@@ -47,9 +47,8 @@ class BoundKernel:
 
 def bind(jobs: Sequence[Job], inputs: Inputs) -> list[BoundKernel]:
     """Grouped GEMMs on ``inputs``. Raises torch.OutOfMemoryError when a workspace does not fit."""
-    operands = (inputs.a, inputs.b, inputs.c, inputs.offsets, inputs.tokens)
     shapes = [launch_shape(inputs.problem, job.config, inputs.rows) for job in jobs]
-    return bind_all(jobs, shapes, operands, inputs.a.device)
+    return bind_all(jobs, shapes, inputs.operands, inputs.a.device)
 
 
 def bind_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from search_spaces.numerics import tolerance
 from search_spaces.problem import Problem
 from templates.built import Built
 from templates.grouped_gemm import launch_shape
-from templates.launch_shape import LaunchShape
 from tuner.emulated import Emulated
-from tuner.emulator import EmulationFault, Unwritten, emulate
-from tuner.inputs import POISON, Inputs, draw_inputs, full_reference, part_reference
+from tuner.emulated_passes import emulate_passes
+from tuner.emulator import EmulationFault, Unwritten
+from tuner.inputs import POISON, Inputs, draw_inputs
 from tuner.patch import Patch, ctas_of
+from tuner.reference import AnyReference, full_reference, part_reference
 from tuner.verify import Verdict, check_values, check_writes
 from tuning_db.records import TrialStatus
 
@@ -40,12 +41,13 @@ def check_config(
 ) -> Emulated:
     """Runs ``built``, which was built for (problem, config), on operands drawn from ``seed``.
 
-    ``histogram`` is rows per expert, [E], at least one in all. Every element of C is compared with
-    fp32 and has to be written, the counters of split-K have to be zero afterwards. With ``sample``,
-    only the CTAs of these parts of C run; they have to write these and nothing else. ``count``
-    keeps the emulation's counters. ``processes`` share the CTAs, unless K is split between these.
-    Raises UserError for operands beyond a gigabyte and for more than one process where CTAs add up
-    their sums, PtxError for PTX that the emulator does not know.
+    ``histogram`` is rows per expert, [E], at least one in all, and whole tokens where rows are
+    combined. Every element of C is compared with fp32 and has to be written, counters have to be
+    zero afterwards. With ``sample``, only the CTAs of these parts of C run, whose rows stay apart;
+    they have to write these and nothing else. ``count`` keeps the emulation's counters.
+    ``processes`` share the CTAs, unless these add up each other's sums. Raises UserError for
+    operands beyond a gigabyte and for more than one process where CTAs do that, PtxError for PTX
+    that the emulator does not know.
     """
     rows = sum(histogram)
     require_size(problem, rows)
@@ -53,11 +55,10 @@ def check_config(
     inputs.poison()
     shape = launch_shape(problem, config, rows)
     counters = torch.zeros(shape.counters, dtype=torch.int32)
-    [only] = shape.passes
+    a, b, c, *others = inputs.operands
     try:
-        emulation = emulate(
-            built.ptx, only.grid, (built.variant.threads, 1, 1), only.smem_bytes,
-            _arguments(inputs, shape, counters), entry=built.variant.entry,
+        emulation = emulate_passes(
+            built, shape, (a, b, Unwritten(c), *others), counters,
             ctas=None if sample is None else ctas_of(sample, shape), count=count, budget=budget,
             processes=processes,
         )  # fmt: skip
@@ -66,7 +67,7 @@ def check_config(
     verdict = _verdict(inputs, config, sample)
     reason = verdict.reason
     if reason is None and bool(counters.any()):
-        reason = "split-K counters are not zero after the launch"
+        reason = "counters are not zero after the launch"
     status = TrialStatus.OK if reason is None else TrialStatus.WRONG_RESULT
     return Emulated(status, reason, verdict.rel_error, emulation)
 
@@ -81,24 +82,9 @@ def require_size(problem: Problem, rows: int) -> None:
         )
 
 
-def _arguments(inputs: Inputs, shape: LaunchShape, counters: torch.Tensor) -> list[Any]:
-    """In the order of the kernel's parameters. What it has to write first may not be read."""
-    # Poison, not zeros: what is added up without having been written shows.
-    workspace = torch.full((shape.workspace_bytes // 2,), POISON, dtype=torch.int16)
-    return [
-        inputs.a,
-        inputs.b,
-        Unwritten(inputs.c),
-        inputs.offsets,
-        inputs.tokens,
-        Unwritten(workspace) if shape.workspace_bytes else None,
-        counters if shape.counters else None,
-        *shape.passes[0].scalars,
-    ]
-
-
 def _verdict(inputs: Inputs, config: Any, sample: Sequence[Patch] | None) -> Verdict:
     """A hole in C or a write beside it says more than the wrong numbers that come with it."""
+    references: Iterable[AnyReference]
     if sample is None:
         references, reason = full_reference(inputs), check_writes(inputs)
     else:

@@ -9,8 +9,9 @@ import torch
 from search_spaces.numerics import tolerance
 from search_spaces.problem import Problem
 from tuner.bound_kernel import BoundKernel, bind
-from tuner.inputs import full_reference, make_inputs, sampled_reference
+from tuner.inputs import make_inputs
 from tuner.job import Job, Setting
+from tuner.reference import full_reference, sampled_reference
 from tuner.verify import Verdict, check_values, check_writes
 from tuner.workload import Launchable, launched
 

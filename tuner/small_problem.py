@@ -48,7 +48,7 @@ def small_problem(problem: Problem, *configs: Any) -> SmallProblem:
     experts = min(problem.experts, EXPERTS if problem.experts <= WARP_SCAN else WARP_SCAN + 2)
     top_k = min(problem.top_k, experts)
     small = replace(problem, experts=experts, n=n, k=k, top_k=top_k, label="small")
-    return SmallProblem(small, _histogram(experts, tile_m))
+    return SmallProblem(small, _histogram(small, tile_m))
 
 
 def _depth(config: Any) -> int:
@@ -67,12 +67,17 @@ def _reduced(extent: int, tile: int, least: int) -> int:
     return min(extent, least + (extent - least) % tile)
 
 
-def _histogram(experts: int, tile_m: int) -> tuple[int, ...]:
-    """The last expert has a whole tile and a begun one, so that all others are looked through."""
+def _histogram(problem: Problem, tile_m: int) -> tuple[int, ...]:
+    """The last expert has a whole tile and a begun one, so that all others are looked through.
+
+    Rows that are combined are whole tokens; some of these may have several rows of one expert.
+    """
     few, rows = max(1, tile_m // 4 - 1), tile_m + tile_m // 2 + 1
-    if experts == 1:
+    if problem.experts == 1:
         return (rows,)
-    return (few, *[0] * (experts - 2), rows)
+    if problem.combine:
+        few += -(few + rows) % problem.top_k
+    return (few, *[0] * (problem.experts - 2), rows)
 
 
 def rows_text(histogram: Sequence[int]) -> str:

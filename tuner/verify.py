@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from search_spaces.numerics import Tolerance
-from tuner.inputs import GUARD_ROWS, POISON, Inputs, Reference
+from tuner.inputs import GUARD_ROWS, POISON, Inputs
+from tuner.reference import AnyReference
 
 _SLICE_BYTES = 256 << 20  # of C looked at per step: bounds the temporaries
 
@@ -37,7 +38,7 @@ def check_writes(inputs: Inputs) -> str | None:
         return f"C[{missing[0]}, {missing[1]}] was never written"
     for name, guard in (
         ("before C", inputs.guarded_c[:GUARD_ROWS]),
-        ("beyond C", inputs.guarded_c[GUARD_ROWS + inputs.rows :]),
+        ("beyond C", inputs.guarded_c[-GUARD_ROWS:]),
     ):
         touched = _first(guard, poisoned=False)
         if touched is not None:
@@ -57,7 +58,7 @@ def _first(part: torch.Tensor, *, poisoned: bool) -> tuple[int, int] | None:
     return None
 
 
-def check_values(c: torch.Tensor, references: Iterable[Reference], bound: Tolerance) -> Verdict:
+def check_values(c: torch.Tensor, references: Iterable[AnyReference], bound: Tolerance) -> Verdict:
     """Compare rows of C[rows, columns] with their reference, element by element.
 
     Every element must be finite and within ``bound``. Stops at the first block with a wrong
@@ -93,7 +94,7 @@ def _ratio(error_square: float, reference_square: float) -> float:
 
 
 def _describe(
-    reference: Reference,
+    reference: AnyReference,
     expected: torch.Tensor,
     got: torch.Tensor,
     excess: torch.Tensor,

@@ -17,7 +17,8 @@ from tests.emulator.all_pairs import Case
 from tests.emulator.planted import Edit, built_with
 from tests.emulator.value_cover import cover_values
 from tuner.emulated_gemm import check_config
-from tuner.emulator import EmulationFault, FaultKind, Unwritten, emulate
+from tuner.emulated_passes import emulate_passes
+from tuner.emulator import EmulationFault, FaultKind, Unwritten
 from tuner.inputs import Inputs, draw_inputs
 from tuner.small_problem import small_problem
 
@@ -91,14 +92,9 @@ def test_all_numbers_of_rows(config: GroupedGemmConfig, pool: CompilePool) -> No
 def launched(built: Built, inputs: Inputs, config: GroupedGemmConfig) -> torch.Tensor:
     """C of one emulated launch."""
     shape = launch_shape(inputs.problem, config, inputs.rows)
-    workspace = torch.empty(shape.workspace_bytes // 4)
     counters = torch.zeros(shape.counters, dtype=torch.int32)
-    scratch = [Unwritten(workspace), counters] if shape.counters else [None, None]
-    emulate(
-        built.ptx, shape.passes[0].grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
-        [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, inputs.tokens, *scratch,
-         *shape.passes[0].scalars],
-    )  # fmt: skip
+    a, b, c, *others = inputs.operands
+    emulate_passes(built, shape, (a, b, Unwritten(c), *others), counters)
     return inputs.c.float()
 
 

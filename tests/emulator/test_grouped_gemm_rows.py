@@ -14,7 +14,8 @@ from search_spaces import GroupedGemmConfig, Numerics, Problem
 from search_spaces.bucket import Bucket
 from templates import Built, CompilePool, Target, launch_shape, render
 from tuner.emulated_gemm import check_config
-from tuner.emulator import Unwritten, emulate
+from tuner.emulated_passes import emulate_passes
+from tuner.emulator import Unwritten
 from tuner.inputs import GUARD_ROWS, POISON, Inputs, draw_inputs
 
 EXPERTS = 6
@@ -92,14 +93,9 @@ def test_a_grid_for_more_rows_than_there_are(
 def _launch(inputs: Inputs, config: GroupedGemmConfig, built: Built, most_rows: int) -> None:
     """With a grid, a workspace and counters for ``most_rows``."""
     shape = launch_shape(PROBLEM, config, most_rows)
-    workspace = torch.empty(shape.workspace_bytes // 4)
     counters = torch.zeros(shape.counters, dtype=torch.int32)
-    scratch = [Unwritten(workspace), counters] if shape.counters else [None, None]
-    pointers = [inputs.a, inputs.b, Unwritten(inputs.c), inputs.offsets, None, *scratch]
-    emulate(
-        built.ptx, shape.passes[0].grid, (built.variant.threads, 1, 1), built.variant.smem_bytes,
-        [*pointers, *shape.passes[0].scalars],
-    )  # fmt: skip
+    a, b, c, *others = inputs.operands
+    emulate_passes(built, shape, (a, b, Unwritten(c), *others), counters)
     assert not bool(counters.any())
 
 

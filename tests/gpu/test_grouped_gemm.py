@@ -17,8 +17,9 @@ from templates import Built, CompilePool, KernelCache, Target, launch_shape, ren
 from templates.device import device_spec
 from tests.pairs import covering
 from tuner.bound_kernel import BoundKernel, bind
-from tuner.inputs import Inputs, Reference, draw_inputs, full_reference
+from tuner.inputs import Inputs, draw_inputs
 from tuner.job import Job
+from tuner.reference import Reference, full_reference
 from tuner.verify import check_values, check_writes
 
 pytestmark = pytest.mark.gpu

@@ -13,7 +13,8 @@ import torch
 from search_spaces import Bucket, Problem, UserError
 from templates.device import device_spec, device_uuid
 from tuner.card import Card
-from tuner.inputs import Inputs, full_reference, make_inputs
+from tuner.inputs import Inputs, make_inputs
+from tuner.reference import full_reference
 from tuner.timing import Repeats, Stopwatch
 
 pytestmark = pytest.mark.gpu
@@ -34,7 +35,7 @@ def test_the_reference_is_fp32_even_where_tf32_is_allowed(inputs: Inputs) -> Non
         blocks = list(full_reference(inputs))
     finally:
         torch.set_float32_matmul_precision(before)
-    values = torch.cat([block.values for block in blocks]).double().cpu()
+    values = torch.cat([block.results() for block in blocks]).double().cpu()
     expert = torch.repeat_interleave(torch.arange(4), torch.tensor(inputs.histogram))
     weights = inputs.b.double().cpu()
     rows = inputs.a.double().cpu()

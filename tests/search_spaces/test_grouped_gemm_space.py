@@ -103,7 +103,7 @@ def test_rows_are_combined_as_the_problem_says(combine: str, allowed: set[str]) 
     assert config.combine == ("ordered" if combine else "none")
     valid = {v for v in values if not view.explain(replace(config, combine=v))}
     assert valid == allowed
-    assert view.count % len(allowed) == 0  # a combining tile needs no more than it has anyway
+    assert view.count % len(allowed) == 0  # they ask the same of a tile
 
 
 def test_combining_takes_two_registers_for_each_row_of_a_thread() -> None:

@@ -86,7 +86,8 @@ def test_default_configs_compile_and_spill_nothing(pool: CompilePool) -> None:
 
 
 def test_every_parameter_changes_the_machine_code_or_the_launch(pool: CompilePool) -> None:
-    view = SPACE.view(MIXTRAL, CARD)
+    combining = replace(MIXTRAL, combine="any")
+    view = SPACE.view(combining, CARD)
     changes: dict[str, dict[str, Any]] = {
         "swap": {"swap": True, "tile_m": 16, "warps_m": 1},
         "tile_m": {"tile_m": 32},
@@ -102,11 +103,13 @@ def test_every_parameter_changes_the_machine_code_or_the_launch(pool: CompilePoo
         "smem": {"smem": "pad8"},
         "stages": {"stages": 3},
         "cache": {"cache": "cs"},
+        "combine": {"combine": "atomic"},
     }
     assert {*changes, "split_k", "group_m"} == {p.name for p in SPACE.parameters}
-    configs = [BASE, *(replace(BASE, **change) for change in changes.values())]
+    base = replace(BASE, combine="ordered")
+    configs = [base, *(replace(base, **change) for change in changes.values())]
     assert not [config for config in configs if view.explain(config)]
-    codes = [re.sub(r"lm_\w+", "", built.ptx) for built in build(pool, MIXTRAL, configs)]
+    codes = [re.sub(r"lm_\w+", "", built.ptx) for built in build(pool, combining, configs)]
     assert len(set(codes)) == len(codes)
     for launched in (replace(BASE, split_k=2), replace(BASE, group_m=4)):
         assert render(MIXTRAL, launched) == render(MIXTRAL, BASE)

@@ -12,14 +12,8 @@ import torch
 from search_spaces import Bucket, Problem
 from search_spaces.numerics import tolerance
 from search_spaces.problem import GATED
-from tuner.inputs import (
-    Inputs,
-    draw_inputs,
-    full_reference,
-    make_inputs,
-    part_reference,
-    sampled_reference,
-)
+from tuner.inputs import Inputs, draw_inputs, make_inputs
+from tuner.reference import full_reference, part_reference, sampled_reference
 from tuner.verify import check_values
 
 CPU = torch.device("cpu")

@@ -9,18 +9,10 @@ import pytest
 import torch
 
 from search_spaces import Bucket, Problem
-from search_spaces.numerics import tolerance
-from tuner import inputs as inputs_module
-from tuner.inputs import (
-    GUARD_ROWS,
-    POISON,
-    Inputs,
-    Reference,
-    full_reference,
-    make_inputs,
-    part_reference,
-    sampled_reference,
-)
+from search_spaces.numerics import Tolerance, tolerance
+from tuner import reference as reference_module
+from tuner.inputs import GUARD_ROWS, POISON, Inputs, make_inputs
+from tuner.reference import Reference, full_reference, part_reference, sampled_reference
 from tuner.verify import check_values, check_writes
 
 PROBLEM = Problem("grouped_gemm", experts=4, n=72, k=64, top_k=2)
@@ -72,16 +64,16 @@ def test_full_reference_is_exact(
     inputs: Inputs, scratch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With little scratch memory it comes in many blocks, and says the same."""
-    monkeypatch.setattr(inputs_module, "SCRATCH_BYTES", scratch)
+    monkeypatch.setattr(reference_module, "SCRATCH_BYTES", scratch)
     blocks = list(full_reference(inputs))
     if scratch < 1 << 30:
         assert len(blocks) > 4
     assert torch.cat([block.rows for block in blocks]).tolist() == list(range(inputs.rows))
-    values = torch.cat([block.values for block in blocks])
+    values = torch.cat([block.results() for block in blocks])
     assert torch.allclose(values.double(), exact(inputs), rtol=1e-5, atol=1e-6)
     expert = torch.repeat_interleave(torch.arange(4), torch.tensor(inputs.histogram))
     square = inputs.a.double()[:, None, :] ** 2 * inputs.b.double()[expert] ** 2
-    scale = torch.cat([block.scale for block in blocks])
+    scale = torch.cat([block.allowed(Tolerance(0, 1, 0)) for block in blocks])
     assert torch.allclose(scale.double(), square.sum(-1).sqrt(), rtol=1e-5)
 
 
@@ -93,7 +85,7 @@ def test_sampled_rows_hold_every_border_and_match_the_full_reference(inputs: Inp
     assert borders <= set(rows)
     assert rows == sorted(set(rows))
     assert len(rows) <= 6 + len(borders)
-    assert torch.allclose(sample.values.double(), exact(inputs)[sample.rows], atol=1e-5)
+    assert torch.allclose(sample.results().double(), exact(inputs)[sample.rows], atol=1e-5)
     assert torch.equal(sampled_reference(inputs, count=6).rows, sample.rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -13,7 +12,7 @@ import numpy as np
 
 from search_spaces.errors import UserError
 from tuner.emulator.arguments import Arguments, Unwritten
-from tuner.emulator.emulation import Emulation
+from tuner.emulator.emulation import Emulation, joined
 from tuner.emulator.isa.values import Array
 from tuner.emulator.job import Job
 from tuner.emulator.program import choose_entry
@@ -54,7 +53,7 @@ def run_in_processes(job: Job, processes: int) -> Emulation:
             _merge(after[number], buffers[number].bytes, places, values, number)
     for number, buffer in buffers.items():
         buffer.fill(after[number])
-    return _sum([result.emulation for result in results], time.perf_counter() - start)
+    return joined([result.emulation for result in results], time.perf_counter() - start)
 
 
 def _run_part(job: Job) -> _Part:
@@ -91,18 +90,3 @@ def _merge(view: Array, before: Array, places: Array, values: Array, number: int
             "an order that nothing fixes: one process, with checks, names them"
         )
     view[places] = values
-
-
-def _sum(parts: Sequence[Emulation], seconds: float) -> Emulation:
-    first, *others = parts
-    for other in others:
-        if first.counters is not None and other.counters is not None:
-            first.counters.merge(other.counters)
-    return Emulation(
-        counters=first.counters,
-        warp_instructions=sum(part.warp_instructions for part in parts),
-        thread_instructions=sum(part.thread_instructions for part in parts),
-        ctas=sum(part.ctas for part in parts),
-        synchronised=False,
-        seconds=seconds,
-    )

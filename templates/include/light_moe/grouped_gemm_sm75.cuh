@@ -1,13 +1,13 @@
 // Grouped GEMM for sm_75: C[r, :] = B[expert(r)] A[r, :] with rows sorted by expert; with kGather
-// row r of A is that of its token, with a gated epilogue pairs of columns become one.
+// row r of A is that of its token, with a gated epilogue pairs of columns become one, with kCombine
+// C has a row for each token, the weighted sum of its slots'.
 //
 // Every cute::Layout comes finished from the generator: nothing is partitioned here.
 #pragma once
 
-#include <light_moe/epilogue.cuh>
+#include <light_moe/combine.cuh>
 #include <light_moe/expert_tile.cuh>
 #include <light_moe/fragment.cuh>
-#include <light_moe/reduction.cuh>
 #include <light_moe/staged_tile.cuh>
 
 namespace light_moe {
@@ -15,15 +15,33 @@ namespace light_moe {
 struct GroupedGemmArgs {
   half_t const* a;    // [rows, K], or [tokens, K] with kGather
   half_t const* b;    // [experts, N, K]
-  half_t* c;          // [rows, kOutN]
+  half_t* c;          // [rows, kOutN], or [tokens, kOutN] with kCombine
   int const* offsets; // [experts + 1], ascending, first 0
   int const* rows;    // [rows], the token that each reads; null without kGather
-  float* workspace;   // split-K partial sums
-  int* counters;      // one a tile, zero before and after
+  int const* slots;   // [rows], token * top_k + j of each; null without kCombine, as are
+  float const* weights; // [tokens * top_k], of the slots
+  float* workspace;   // split-K partial sums, then weighted rows by slot
+  int* counters;      // one a tile where K is split, then TokenCounters; zero before and after
   int experts;
   int m_tiles;        // upper bound of the tiles over all experts
   int group_m;        // m-tiles that share a sweep over n, so that weights stay in L2
   int split_k;
+  int top_k;
+  int pass;           // 1: the second launch of Combine::kReduce
+
+  CUTE_DEVICE size_t split_tiles(int tiles_n) const {
+    return split_k > 1 ? size_t(m_tiles) * tiles_n : 0;
+  }
+  template <class V>
+  CUTE_DEVICE half_t* parts() const {
+    constexpr int kTilesN = TokenCounters<V>::kTilesN;
+    return reinterpret_cast<half_t*>(
+        workspace + split_tiles(kTilesN) * split_k * (V::kTileM * V::kTileN));
+  }
+  template <class V>
+  CUTE_DEVICE TokenCounters<V> token_counters() const {
+    return {counters + (split_tiles(TokenCounters<V>::kTilesN) + 3) / 4 * 4};
+  }
 };
 
 // Position of this CTA's tile: m-tiles in groups of group_m, all n-tiles of a group in turn.
@@ -83,12 +101,15 @@ struct Mainloop {
     return stage == (V::kStages - 1) * kStage ? 0 : stage + kStage;
   }
 
-  CUTE_DEVICE void run(Accumulator<V>& acc, int tiles) {
+  // meanwhile(): what can be asked for behind the first loads.
+  template <class Meanwhile>
+  CUTE_DEVICE void run(Accumulator<V>& acc, int tiles, Meanwhile const& meanwhile) {
     constexpr int kAhead = V::kStages - 1;  // tiles in the ring beyond the one being multiplied
     int read = 0, write = 0;
     CUTE_UNROLL
     for (int tile = 0; tile < kAhead; ++tile) {
       fetch(tile < tiles);
+      if (tile == 0) meanwhile();
       store(write);
       write = next(write);
     }
@@ -121,8 +142,10 @@ struct Mainloop {
   }
 
   // One stage: the tile in shared memory is multiplied while the next one is fetched.
-  CUTE_DEVICE void run_single(Accumulator<V>& acc, int tiles) {
+  template <class Meanwhile>
+  CUTE_DEVICE void run_single(Accumulator<V>& acc, int tiles, Meanwhile const& meanwhile) {
     fetch(true);
+    meanwhile();
     for (int tile = 0; tile < tiles; ++tile) {
       store(0);
       __syncthreads();
@@ -146,6 +169,13 @@ CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
   extern __shared__ __align__(128) uint8_t shared[];
   constexpr int kTilesK = (V::kK + V::kTileK - 1) / V::kTileK;
   constexpr int kTilesN = (V::kN + V::kTileN - 1) / V::kTileN;
+  constexpr bool kCombines = V::kCombine != Combine::kNone;
+  if constexpr (V::kCombine == Combine::kReduce) {
+    if (args.pass == 1) {
+      int const tokens = args.offsets[args.experts] / args.top_k;
+      return reduce_pass<V>(args.parts<V>(), tokens, args.top_k, args.c);
+    }
+  }
   int m_tile, n_tile;
   raster<V>(args, m_tile, n_tile);
   ExpertTile const tile = find_expert_tile(args.offsets, args.experts, m_tile, V::kTileM);
@@ -154,15 +184,20 @@ CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
   int const n = n_tile * V::kTileN, columns = V::kN - n;
   int const first = kTilesK * int(blockIdx.y) / args.split_k;
   int const last = kTilesK * int(blockIdx.y + 1) / args.split_k;
+  RoutedRows<V> routed;
+  if constexpr (kCombines) routed.find(args.slots + tile.row, tile.rows);
+  auto const weigh = [&] {
+    if constexpr (kCombines) routed.weigh(args.weights);
+  };
   Accumulator<V> acc;
   Mainloop<V> loop(args.a + (V::kGather ? 0 : size_t(tile.row) * V::kK), args.rows + tile.row,
                    tile.rows,
                    args.b + (size_t(tile.expert) * V::kN + n) * V::kK, columns, first,
                    reinterpret_cast<half_t*>(shared));
   if constexpr (V::kStages == 1) {
-    loop.run_single(acc, last - first);
+    loop.run_single(acc, last - first, weigh);
   } else {
-    loop.run(acc, last - first);
+    loop.run(acc, last - first, weigh);
   }
   acc.finish();
 
@@ -173,6 +208,15 @@ CUTE_DEVICE void grouped_gemm(GroupedGemmArgs const& args) {
     if (!reduce_splits<V>(acc, args.workspace, args.counters + index, index, args.split_k,
                           reinterpret_cast<int*>(shared)))
       return;
+  }
+  if constexpr (kCombines) {
+    half_t* scratch = reinterpret_cast<half_t*>(shared);
+    auto* table = reinterpret_cast<RoutedRow*>(scratch + (V::kSwap ? V::kTileM * V::kTileN : 0));
+    __syncthreads();
+    routed.share(table);
+    __syncthreads();
+    return combine<V>(acc, table, scratch, n_tile, columns, args.top_k, args.parts<V>(),
+                      args.token_counters<V>(), args.c);
   }
   constexpr int kPerColumn = V::kN / V::kOutN;  // columns of the tile that make one of C
   half_t* c = args.c + size_t(tile.row) * V::kOutN + n / kPerColumn;
