@@ -11,6 +11,7 @@ from search_spaces.errors import UserError
 from search_spaces.problems import AnyProblem
 
 LARGEST = 4096  # tokens per expert of the last bucket
+NARROWEST = 1.5  # buckets closer than this ratio have none between them: little is left to win
 
 
 def _short(value: float) -> str:
@@ -142,3 +143,17 @@ def bucket_range(bucket: Bucket, grid: Sequence[Bucket]) -> tuple[float, float]:
     low = math.sqrt(sizes[index - 1] * sizes[index]) if index else 0.0
     high = math.sqrt(sizes[index] * sizes[index + 1]) if index + 1 < len(sizes) else math.inf
     return low, high
+
+
+def bucket_between(problem: AnyProblem, low: Bucket, high: Bucket) -> Bucket | None:
+    """The edge of two neighbours' ranges: halfway on a log scale, in whole tokens.
+
+    None where they are too close for one, by ``NARROWEST`` or because no whole number is left.
+    """
+    if high.tokens_per_expert < NARROWEST * low.tokens_per_expert:
+        return None
+    middle = Bucket(math.sqrt(low.tokens_per_expert * high.tokens_per_expert), low.skew)
+    tokens = middle.tokens(problem)
+    if not low.tokens(problem) < tokens < high.tokens(problem):
+        return None
+    return Bucket(tokens * problem.top_k / problem.experts, low.skew)

@@ -10,19 +10,23 @@ LEAST = 0.25  # of a place's share is for its search, however long finals take
 
 
 class Clock:
-    """``deadline`` is asked for once as each of ``places`` begins.
+    """``deadline`` is asked for once as each of ``places`` begins; a fraction of one is reserve.
 
     A place goes on after its search: what is in flight ends, the final is held. How long is learnt
     from the places before, so that late ones do not pay for early ones.
     """
 
     def __init__(
-        self, minutes: float | None, places: int, now: Callable[[], float] = time.monotonic
+        self, minutes: float | None, places: float, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._now, self._left = now, places
         self._end = None if minutes is None else now() + 60 * minutes
         self._deadline: float | None = None
         self._overruns: list[float] = []
+
+    def over(self) -> bool:
+        """Whether all the minutes have passed."""
+        return self._end is not None and self._now() >= self._end
 
     def deadline(self) -> float | None:
         """When the next place's search ends, on the clock ``now``; None without a limit."""

@@ -13,6 +13,7 @@ from tuner.plan import Plan
 from tuner.progress import SearchProgress
 from tuner.provenance import command_line
 from tuner.record_run import save_recording
+from tuner.regret_report import print_regrets
 from tuner.report import document, print_next, print_results
 from tuner.session import run_session
 
@@ -29,6 +30,7 @@ def carry_out(plan: Plan, arguments: Sequence[str], console: Console) -> int:
     with stop_on_interrupt(progress.note) as stop, progress:
         session = run_session(plan, command, progress, stop)
     print_results(console, session.outcomes)
+    print_regrets(console, session.regrets)
     if options.record is not None and session.outcomes:
         save_recording(options.record, command, session.outcomes)
         console.print(f"recorded {options.record}", markup=False, soft_wrap=True)
@@ -36,7 +38,7 @@ def carry_out(plan: Plan, arguments: Sequence[str], console: Console) -> int:
     again = arguments if options.resume else [*arguments, "--resume"]
     print_next(console, plan, command_line("tuner.search", again) if interrupted else None)
     if options.json:
-        found = document(plan, session.run_id, session.status, session.outcomes)
+        found = document(plan, session.run_id, session.status, session.outcomes, session.regrets)
         print(json.dumps(found, indent=2))
     if interrupted:
         return EXIT_INTERRUPTED

@@ -15,7 +15,9 @@ from rich.table import Table
 from tuner.final import Verdict
 from tuner.optuna_file import optuna_file
 from tuner.plan import Place, Plan
+from tuner.regret_report import regret_document
 from tuning_db.records import TrialRecord
+from tuning_db.regret import Regret
 from tuning_db.url import shown
 
 NARROWEST = 120  # columns that hold the closing table, with configs folded
@@ -178,8 +180,10 @@ def print_next(console: Console, plan: Plan, resume: str | None) -> None:
         console.print(f"  {command}", markup=False, soft_wrap=True)
 
 
-def document(plan: Plan, run_id: int, status: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The run as one JSON object. Times are microseconds, ``roofline`` a share of 1."""
+def document(
+    plan: Plan, run_id: int, status: str, outcomes: Sequence[Outcome], regrets: Sequence[Regret]
+) -> dict[str, Any]:
+    """The run as one JSON object. Times are microseconds, ``roofline`` and ``regret`` shares."""
     return {
         "run": run_id,
         "status": status,
@@ -189,6 +193,7 @@ def document(plan: Plan, run_id: int, status: str, outcomes: Sequence[Outcome]) 
         "sampler": plan.options.sampler,
         "effort": plan.options.effort.name,
         "places": [_place_document(outcome) for outcome in outcomes],
+        "regrets": [regret_document(regret) for regret in regrets],
     }
 
 

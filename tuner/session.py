@@ -15,8 +15,10 @@ from tuner.plan import Place, Plan
 from tuner.progress import SearchProgress
 from tuner.provenance import git_revision, versions
 from tuner.report import Outcome
+from tuner.split import reserved, split_buckets
 from tuner.storage import new_study, open_storage
 from tuner.target import Target
+from tuning_db.regret import Regret
 from tuning_db.store import TuningDB
 
 
@@ -27,6 +29,7 @@ class Session:
     run_id: int
     status: str
     outcomes: tuple[Outcome, ...]
+    regrets: tuple[Regret, ...] = ()
 
 
 def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event) -> Session:
@@ -38,7 +41,8 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     outcomes: list[Outcome] = []
     run: Run | None = None
     effort = plan.options.effort
-    clock = Clock(effort.minutes, len(plan.places))
+    clock = Clock(effort.minutes, len(plan.places) + reserved(plan))
+    regrets: list[Regret] = []
     try:
         for target in plan.targets:
             with equip(target, plan.options, plan.recording) as equipment:
@@ -48,6 +52,9 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                     if not stop.is_set():
                         limits = Limits(stop, effort.trials, clock.deadline())
                         _search(place, outcomes, run, equipment, limits)
+                regrets += split_buckets(
+                    outcomes, target, run, equipment, lambda: stop.is_set() or clock.over()
+                )
     except BaseException as error:
         if run is not None:
             _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -55,7 +62,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     assert run is not None, "a plan has places"
     status = "interrupted" if stop.is_set() else "finished"
     _end(run, status)
-    return Session(run.id, status, tuple(outcomes))
+    return Session(run.id, status, tuple(outcomes), tuple(regrets))
 
 
 def _search(

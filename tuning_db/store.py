@@ -151,6 +151,11 @@ class TuningDB:
         with self.writing() as session:
             trials.find(session, trial_id).verified = verified.value
 
+    def buckets(self, problem: AnyProblem, gpu_name: str) -> list[Bucket]:
+        """The buckets that have trials on that GPU model, by skew and tokens per expert."""
+        with self.reading() as session:
+            return trials.select_buckets(session, problem, gpu_name)
+
     def trials(
         self,
         problem: AnyProblem,

@@ -12,7 +12,7 @@ from search_spaces.errors import UserError
 from search_spaces.gpu import canonical_name
 from search_spaces.problems import AnyProblem
 from tuning_db import catalogue
-from tuning_db.mapping import trial_from, trial_values
+from tuning_db.mapping import bucket_from, trial_from, trial_values
 from tuning_db.models import GpuRow, ProblemRow, RunRow, TrialRow
 from tuning_db.records import TrialRecord, TrialStatus
 
@@ -37,6 +37,19 @@ def find(session: Session, trial_id: int) -> TrialRow:
     if row is None:
         raise UserError(f"trial {trial_id} is not in this database")
     return row
+
+
+def select_buckets(session: Session, problem: AnyProblem, gpu_name: str) -> list[Bucket]:
+    """The buckets that have trials, by skew and tokens per expert."""
+    query = (
+        select(TrialRow.tokens_per_expert, TrialRow.skew)
+        .join(ProblemRow, ProblemRow.id == TrialRow.problem_id)
+        .join(GpuRow, GpuRow.id == TrialRow.gpu_id)
+        .where(ProblemRow.key == problem.key, GpuRow.name == canonical_name(gpu_name))
+        .distinct()
+        .order_by(TrialRow.skew, TrialRow.tokens_per_expert)
+    )
+    return [bucket_from(*row) for row in session.execute(query)]
 
 
 def select_all(
