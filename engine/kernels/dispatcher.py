@@ -7,6 +7,8 @@ import sys
 import threading
 import warnings
 from bisect import bisect
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from search_spaces import GpuSpec, Numerics, Problem, Skew, UserError
 from search_spaces.problems import AnyProblem
@@ -44,6 +46,8 @@ class Dispatcher:
         self.gpu: GpuSpec = tunings.gpu
         self._skew, self._target, self._db = skew, target, db
         self._borders = tunings.borders if skew is None else ()
+        # One skew for each index, well within its range: all of the range choose as it does.
+        self.skews = (skew or Skew(), *_within(self._borders))
         self._shapes: dict[AnyProblem, ShapeTuning] = {}
         self._warned: set[AnyProblem] = set()
         self._forced: dict[AnyProblem, str] = {}
@@ -93,15 +97,8 @@ class Dispatcher:
         if problem in self._forced:
             return Choice(self._forced[problem], "forced by the caller")
         tuning = self.tuning(problem)
-        wanted = self._skew or self._typical(self.skew_index(skew))
+        wanted = self.skews[self.skew_index(skew)]
         return select(tuning.buckets, rows, tuning.default, skew=wanted, top_k=top_k)
-
-    def _typical(self, index: int) -> Skew:
-        """A skew well within the ``index``-th range: all of the range choose as it does."""
-        if index == 0:
-            return Skew()
-        low, above = self._borders[index - 1], self._borders[index:]
-        return Skew("zipf", (low + above[0]) / 2 if above else low + 1)
 
     def search_command(self, problem: AnyProblem, buckets: str = "all") -> str:
         """The command that tunes the problem for this GPU, into the DB that was asked."""
@@ -152,6 +149,12 @@ def _gemm_flags(problem: Problem) -> list[str]:
     if problem.gather:
         words.append("--gather")
     return words
+
+
+def _within(borders: Sequence[float]) -> Iterator[Skew]:
+    """A skew above each border and below the next one."""
+    for low, high in pairwise([*borders, borders[-1] + 2] if borders else []):
+        yield Skew("zipf", (low + high) / 2)
 
 
 def _frames_of_ours() -> int:

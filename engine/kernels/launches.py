@@ -67,10 +67,12 @@ class Launches:
             launch(pointers, stream, scratch)
 
     def prepare(self, sizes: Sequence[Sizes], work: Callable[[Sizes], Work]) -> None:
-        """Compile and load what these sizes, all of one problem, will run."""
+        """Compile and load what these sizes, all of one problem, will run under any skew."""
+        works = [work(each) for each in sizes]
         with torch.cuda.device(self._index):
             self._bind()
-            self._prepare([(each, 0, None) for each in sizes], [work(each) for each in sizes])
+            for index, skew in enumerate(self._dispatcher.skews):
+                self._prepare([(each, index, None) for each in sizes], works, skew)
 
     def forget(self) -> None:
         """Choose anew at each first call from now on; kernels that are loaded stay."""
@@ -103,7 +105,7 @@ class Launches:
         return space_for(problem.op).config_type.parse(named)
 
     def _prepare(
-        self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None = None
+        self, keys: Sequence[Key], works: Sequence[Work], skew: Skew | None
     ) -> list[Launch]:
         problem = works[0].problem
         pairs = zip(keys, works, strict=True)

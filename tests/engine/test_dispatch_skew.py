@@ -42,6 +42,8 @@ def test_skews_that_are_served_alike_share_an_index(
 ) -> None:
     assert dispatcher.skew_index(Skew("zipf", exponent)) == index
     assert dispatcher.skew_index(None) == 0
+    assert dispatcher.skew_index(dispatcher.skews[index]) == index
+    assert len(dispatcher.skews) == 7
 
 
 def test_the_nearest_tuned_skew_answers(dispatcher: Dispatcher) -> None:
@@ -74,6 +76,7 @@ def test_who_asked_for_one_skew_keeps_it(dispatcher: Dispatcher) -> None:
     steep = Skew.parse("zipf:1.2")
     assert fixed.choose(GATE_UP, 128, top_k=2, skew=steep).config == MIDDLE
     assert {fixed.skew_index(skew) for skew in (None, Skew(), steep)} == {0}
+    assert fixed.skews == (Skew.parse("zipf:0.5"),)
 
 
 def test_one_tuned_skew_needs_one_entry(tmp_path: Path) -> None:
