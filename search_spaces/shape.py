@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from search_spaces.errors import UserError
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.problem import Numerics, Problem
 
 WITHOUT_SCALES = ("grouped_gemm",)  # ops with fp16 weights
@@ -25,6 +26,7 @@ class Keys:
 
 GEMM = Keys(("E", "N", "K", "top_k"), ("group",), "E=8,N=28672,K=4096,top_k=2")
 GATE = Keys(("E", "H", "top_k"), (), "E=128,H=2048,top_k=8")
+LAYER = Keys(("E", "H", "I", "top_k"), (), "E=8,H=4096,I=14336,top_k=2")
 GATE_OF_LOGITS = Keys(("E", "top_k"), (), "E=128,top_k=8")
 
 
@@ -68,6 +70,14 @@ def parse_gate_shape(text: str, *, logits: bool = False) -> GateProblem:
     H. Raises UserError saying which part is wrong."""
     values = _pairs(text, GATE_OF_LOGITS if logits else GATE)
     return GateProblem(values["E"], values.get("H", 0), values["top_k"])
+
+
+def parse_layer_shape(text: str, numerics: Numerics = Numerics.PROMOTED) -> LayerProblem:
+    """The layer of ``E=8,H=4096,I=14336,top_k=2``, keys in any order, with a softmax gate: I counts
+    gate columns alone, or up columns. Raises UserError saying which part is wrong."""
+    values = _pairs(text, LAYER)
+    gate = GateProblem(values["E"], values["H"], values["top_k"])
+    return LayerProblem(gate, values["I"], numerics)
 
 
 def _pairs(text: str, keys: Keys) -> dict[str, int]:

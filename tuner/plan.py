@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces import space_for
+from search_spaces import SPACES, space_for
 from search_spaces.bucket import Bucket, Skew, bucket_grid
+from search_spaces.command_line import choose
 from search_spaces.errors import UserError
 from search_spaces.gpu import find_gpu
+from search_spaces.layer import LayerConfig
+from search_spaces.layer_problem import LayerProblem
+from search_spaces.layer_space import MOE_LAYER, part_bucket
 from search_spaces.models import LAYERS, load_model
 from search_spaces.problems import AnyProblem
 from search_spaces.shape import parse_shape
 from tuner.backends.replay import RecordedView
 from tuner.options import DEFAULT_BUCKETS, DEFAULT_MODEL, Options
-from tuner.problem_flags import gate_of
+from tuner.problem_flags import gate_of, layer_of
 from tuner.recording import Recording
 from tuner.target import Target, resolve_targets
 from tuner.view import View
@@ -49,7 +54,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """The places to search, in order; those of one target stand together."""
+    """The places to search, in order; those of one target stand together.
+
+    ``layer`` is the MoE layer that they are the parts of, if it is to be measured as a whole.
+    """
 
     options: Options
     places: tuple[Place, ...]
@@ -57,6 +65,7 @@ class Plan:
     db_url: str
     note: str | None = None
     recording: Recording | None = None
+    layer: LayerProblem | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -71,11 +80,14 @@ def make_plan(options: Options) -> Plan:
     if options.replay is not None:
         if options.check == "emulate":
             raise UserError("--check emulate does not go with --replay: nothing is built there")
+        if options.op == MOE_LAYER.op:
+            raise UserError("--op moe_layer does not go with --replay: no layer is recorded")
         recording = Recording.load(options.replay)
         places = _recorded_places(options, recording)
         return Plan(options, places, seed, url, recording=recording)
-    problems = _problems(options)
-    grids = {problem: _buckets(options, problem) for problem in problems}
+    layer = _layer(options)
+    problems = _problems(options) if layer is None else list(layer.parts)
+    grids = {problem: _buckets(options, problem, layer) for problem in problems}
     targets = resolve_targets(options.gpus, options.gpu, options.arch)
     if options.record is not None and [bool(t.cards) for t in targets.found] != [True]:
         raise UserError("--record needs one measured GPU model: choose it with --gpus")
@@ -83,17 +95,17 @@ def make_plan(options: Options) -> Plan:
         place
         for target in targets.found
         for problem in problems
-        for place in _places(options, problem, grids[problem], target)
+        for place in _places(_named(options, layer, problem), problem, grids[problem], target)
     )
-    return Plan(options, places, seed, url, targets.note)
+    return Plan(options, places, seed, url, targets.note, layer=layer)
 
 
 def _places(
-    options: Options, problem: AnyProblem, buckets: list[Bucket], target: Target
+    names: Sequence[str], problem: AnyProblem, buckets: list[Bucket], target: Target
 ) -> list[Place]:
     view = space_for(problem.op).view(problem, target.gpu)
     view.require()
-    extra = tuple(view.space.config_type.parse(name) for name in options.configs)
+    extra = tuple(map(view.space.config_type.parse, names))
     for config in extra:
         broken = view.explain(config)
         if broken:
@@ -102,8 +114,23 @@ def _places(
     return [Place(problem, bucket, target, source, view, extra) for bucket in buckets]
 
 
+def _layer(options: Options) -> LayerProblem | None:
+    if options.op != MOE_LAYER.op:
+        return None
+    name = DEFAULT_MODEL if options.model is None else options.model
+    return layer_of(name, options.shape, options.numerics)
+
+
+def _named(options: Options, layer: LayerProblem | None, problem: AnyProblem) -> list[str]:
+    """Configs of --config; of a layer's, those of the part ``problem``."""
+    if layer is None:
+        return list(options.configs)
+    part = layer.parts.index(problem)
+    return [str(LayerConfig.parse(name).parts[part]) for name in options.configs]
+
+
 def _problems(options: Options) -> list[AnyProblem]:
-    space_for(options.op)  # an unknown op is the first thing to tell
+    choose("op", options.op, [*SPACES, MOE_LAYER.op])  # the first thing to tell
     name = DEFAULT_MODEL if options.model is None else options.model
     if options.op == "fused_gate":
         return [gate_of(name, options.shape, logits=options.logits)]
@@ -120,7 +147,13 @@ def _problems(options: Options) -> list[AnyProblem]:
     return [model.problem(first, options.numerics, **fused), *plain]
 
 
-def _buckets(options: Options, problem: AnyProblem) -> list[Bucket]:
+def _buckets(
+    options: Options, problem: AnyProblem, layer: LayerProblem | None = None
+) -> list[Bucket]:
+    """The buckets asked for, of a layer's part those with as many tokens."""
+    if layer is not None:
+        parts = (part_bucket(layer, problem, bucket) for bucket in _buckets(options, layer))
+        return list(dict.fromkeys(parts))
     skew = Skew.parse(options.skew)
     if options.buckets == "all":
         return bucket_grid(problem, skew)

@@ -9,12 +9,20 @@ from search_spaces import space_for
 from search_spaces.command_line import Parser, choose
 from search_spaces.errors import UserError
 from search_spaces.gate_problem import GateProblem
+from search_spaces.layer_problem import LayerProblem
 from search_spaces.models import LAYERS, load_model
 from search_spaces.problem import EPILOGUES, Numerics
 from search_spaces.problems import AnyProblem
-from search_spaces.shape import GATE, GEMM, parse_gate_shape, parse_shape
+from search_spaces.shape import (
+    GATE,
+    GEMM,
+    LAYER,
+    parse_gate_shape,
+    parse_layer_shape,
+    parse_shape,
+)
 
-SHAPE_HELP = f"a shape of your own; of a fused_gate {GATE.example}"
+SHAPE_HELP = f"a shape of your own; of a fused_gate {GATE.example}, of a moe_layer {LAYER.example}"
 
 
 def add_fusion_flags(group: argparse._ArgumentGroup | Parser) -> None:
@@ -38,19 +46,19 @@ def add_gate_flags(group: argparse._ArgumentGroup | Parser) -> None:
 
 def check_op_flags(given: argparse.Namespace) -> None:
     """Raises UserError for flags that are about another op."""
-    if given.op != "fused_gate":
-        if given.logits:
-            raise UserError("--logits goes with --op fused_gate")
+    if given.op != "fused_gate" and given.logits:
+        raise UserError("--logits goes with --op fused_gate")
+    if given.op not in ("fused_gate", "moe_layer"):
         return
     of_a_gemm = {
         "--layer": given.layer is not None,
         "--epilogue": given.epilogue != EPILOGUES[0],
         "--gather": given.gather,
-        "--numerics": given.numerics != Numerics.PROMOTED.value,
+        "--numerics": given.op == "fused_gate" and given.numerics != Numerics.PROMOTED.value,
     }
     for flag, is_given in of_a_gemm.items():
         if is_given:
-            raise UserError(f"{flag} does not go with --op fused_gate: it is about a grouped_gemm")
+            raise UserError(f"{flag} does not go with --op {given.op}: it is about a grouped_gemm")
 
 
 def gate_of(model: str, shape: str | None, *, logits: bool) -> GateProblem:
@@ -58,6 +66,13 @@ def gate_of(model: str, shape: str | None, *, logits: bool) -> GateProblem:
     if shape is not None:
         return parse_gate_shape(shape, logits=logits)
     return load_model(model).gate(logits=logits)
+
+
+def layer_of(model: str, shape: str | None, numerics: Numerics) -> LayerProblem:
+    """A model's MoE layer, or a shape's. Raises UserError for unknown names, impossible shapes."""
+    if shape is not None:
+        return parse_layer_shape(shape, numerics)
+    return load_model(model).layer(numerics)
 
 
 def epilogue_of(given: argparse.Namespace) -> str:

@@ -33,6 +33,8 @@ class Request:
     def __post_init__(self) -> None:
         if not 1 <= self.tokens <= MOST_TOKENS:
             raise UserError(f"{self.tokens} tokens: must lie in 1..{MOST_TOKENS}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"seed {self.seed}: must lie in 0..{LARGEST_SEED}")
         if self.device != CPU and not self.device.isdecimal():
             raise UserError(f"device '{self.device}': use the number of a GPU, or {CPU}")
 
