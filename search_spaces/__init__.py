@@ -2,29 +2,19 @@
 
 from search_spaces.bucket import Bucket, Skew, bucket_grid, bucket_range
 from search_spaces.constraint import Constraint, Violation
-from search_spaces.cost_model import Prediction, predict
+from search_spaces.cost_model import Prediction
 from search_spaces.errors import UserError
 from search_spaces.fingerprint import template_fingerprint
-from search_spaces.gate_space import FUSED_GATE
 from search_spaces.gpu import GPUS, GpuSpec, canonical_name, find_gpu, reference_gpu
 from search_spaces.grouped_gemm import GroupedGemmConfig
-from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from search_spaces.models import PRESETS, ModelShape, load_model
 from search_spaces.parameter import Parameter
+from search_spaces.prices import predict
 from search_spaces.problem import Numerics, Problem
 from search_spaces.ranking import rank
 from search_spaces.shape import parse_shape
 from search_spaces.space import SearchSpace, SpaceView
-
-SPACES = {space.op: space for space in (GROUPED_GEMM, FUSED_GATE)}
-
-
-def space_for(op: str) -> SearchSpace:
-    """The search space of an op. Raises UserError naming the ops there are."""
-    if op not in SPACES:
-        raise UserError(f"unknown op '{op}': choose one of {', '.join(SPACES)}")
-    return SPACES[op]
-
+from search_spaces.spaces import SPACES, space_for
 
 __all__ = [
     "GPUS",

@@ -7,6 +7,8 @@ from typing import Any
 
 from search_spaces import cost_model
 from search_spaces.cost_model import Prediction
+from search_spaces.gate_cost import predict_gate
+from search_spaces.gate_problem import GateProblem
 from search_spaces.gpu import GpuSpec
 from search_spaces.problem import Problem
 from search_spaces.problems import AnyProblem
@@ -19,10 +21,7 @@ def predict(
 
     A gate's time depends on the tokens alone that these rows come from.
     """
-    assert isinstance(problem, Problem)
+    if isinstance(problem, GateProblem):
+        return predict_gate(problem, config, gpu, sum(rows_per_expert) // problem.top_k)
+    assert isinstance(problem, Problem), "a layer is priced part by part"
     return cost_model.predict(problem, config, gpu, rows_per_expert)
-
-
-def explain(prediction: Prediction) -> list[str]:
-    """Lines that tell where the predicted time goes, longest first."""
-    return cost_model.explain(prediction)

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from search_spaces import gate_layout, grouped_gemm_space
 from search_spaces.bucket import Bucket
+from search_spaces.gate_problem import GateProblem
 from search_spaces.gpu import GpuSpec
-from search_spaces.grouped_gemm_space import GROUPED_GEMM, smem_bytes
+from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.prices import predict
 from search_spaces.problems import AnyProblem
 from search_spaces.space import SpaceView
+from search_spaces.spaces import space_for
 
 EXPLORE = 0.4  # share of the samples drawn at random; the rest descends from the best of them
 PARENTS = 24
@@ -24,12 +27,22 @@ PROMOTION_PRICE = 1.02  # fp16 sums lose bits of the result: they must buy more 
 HISTOGRAM_SEED = 0  # the same routing for every config, so that they differ by themselves only
 
 # Parameters, and the share of a ranked list that configs may have that agree in all of them.
-SHARES: tuple[tuple[tuple[str, ...], float], ...] = (
-    (("tile_k",), 2 / 3),
-    (("stages",), 2 / 3),
-    (("tile_m", "tile_n", "tile_k"), 1 / 6),
-    (("tile_m", "tile_n", "tile_k", "warps_m", "warps_n", "warps_k"), 1 / 16),
-)
+SHARES: dict[str, tuple[tuple[tuple[str, ...], float], ...]] = {
+    "grouped_gemm": (
+        (("tile_k",), 2 / 3),
+        (("stages",), 2 / 3),
+        (("tile_m", "tile_n", "tile_k"), 1 / 6),
+        (("tile_m", "tile_n", "tile_k", "warps_m", "warps_n", "warps_k"), 1 / 16),
+    ),
+    # Its model was fitted to nothing: a list of it tries everything that may well be the best.
+    "fused_gate": (
+        (("router", "tail"), 1 / 2),
+        (("lanes",), 1 / 2),
+        (("tile_t", "tile_e"), 1 / 4),
+        (("tile_t", "tile_e", "tile_k", "split"), 1 / 8),
+        (("tile_t", "tile_e", "tile_k", "warps_t", "warps_e", "warps_k"), 1 / 16),
+    ),
+}
 
 
 class Ranking:
@@ -49,14 +62,27 @@ class Ranking:
         if config in self.scores:
             return
         time = predict(self.problem, config, self.gpu, self.rows).total_us
-        self.scores[config] = time * (1.0 if config.acc == "f32" else PROMOTION_PRICE)
+        self.scores[config] = time * (PROMOTION_PRICE if _rounds_sums(config) else 1.0)
         known = self._best.get(config.compile_key)
         if known is None or self.scores[config] < self.scores[known]:
             self._best[config.compile_key] = config
 
     def best(self) -> list[Any]:
         """One config per machine code, fastest first; of equals the one with less shared memory."""
-        return sorted(self._best.values(), key=lambda c: (self.scores[c], smem_bytes(c), str(c)))
+        return sorted(
+            self._best.values(), key=lambda c: (self.scores[c], _smem(self.problem, c), str(c))
+        )
+
+
+def _rounds_sums(config: Any) -> bool:
+    return isinstance(config, GroupedGemmConfig) and config.acc != "f32"
+
+
+def _smem(problem: AnyProblem, config: Any) -> int:
+    """Bytes of shared memory a CTA takes."""
+    if isinstance(problem, GateProblem):
+        return gate_layout.smem_bytes(problem, config)
+    return grouped_gemm_space.smem_bytes(config)
 
 
 def rank(
@@ -74,7 +100,7 @@ def rank(
     whoever measures the list learns something from every entry. Raises UserError when no config
     is valid.
     """
-    view = GROUPED_GEMM.view(problem, gpu)
+    view = space_for(problem.op).view(problem, gpu)
     view.require()
     ranking = Ranking(problem, bucket, gpu)
     ranking.add(view.default())
@@ -111,13 +137,13 @@ def _child(view: SpaceView, mother: Any, father: Any, rng: random.Random) -> Any
 def _diverse(ranking: Ranking, limit: int) -> Iterator[Any]:
     taken: Counter[tuple[Any, ...]] = Counter()
     seen: set[tuple[tuple[Any, ...], float]] = set()
-    count = 0
+    count, shares = 0, SHARES[ranking.problem.op]
     for config in ranking.best():
-        groups = [(names, *(getattr(config, name) for name in names)) for names, _ in SHARES]
+        groups = [(names, *(getattr(config, name) for name in names)) for names, _ in shares]
         alike = (groups[-1], round(ranking.scores[config], 6))
         full = any(
             taken[group] >= max(1, share * limit)
-            for group, (_, share) in zip(groups, SHARES, strict=True)
+            for group, (_, share) in zip(groups, shares, strict=True)
         )
         if full or alike in seen:
             continue

@@ -9,15 +9,18 @@ from typing import Any
 
 from search_spaces import space_for
 from search_spaces.command_line import run_command
+from search_spaces.gate_problem import GateProblem
 from search_spaces.gpu import find_gpu
+from search_spaces.problem import Problem
 from templates.build import build_batch
 from templates.built import Target, require_built
 from templates.cache import KernelCache
 from templates.ops import render
 from tuner.emulate_options import DEFAULT_PARTS, EmulateOptions, parse_emulate_options
-from tuner.emulated_gemm import require_size
 from tuner.emulated_run import EmulatedRun, Task
 from tuner.emulation_report import as_json, as_text
+from tuner.gate_task import GateTask
+from tuner.gemm_task import GemmTask
 from tuner.valid_config import valid_config
 
 EXIT_WRONG = 1
@@ -36,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _emulate(options: EmulateOptions) -> int:
     configs = _configs(options)
     task = _task(options, configs)
-    require_size(task.problem, sum(task.histogram))  # before anything is compiled
     variants = [render(task.problem, config) for config in configs]
     builds = build_batch(KernelCache(), variants, Target.for_tier(variants[0].tier))
     runs = list(map(task.run, configs, map(require_built, builds, configs)))
@@ -54,13 +56,18 @@ def _configs(options: EmulateOptions) -> list[Any]:
 
 def _task(options: EmulateOptions, configs: Sequence[Any]) -> Task:
     seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
-    rows = options.rows
-    if options.bucket is not None:
-        rows = tuple(options.bucket.histogram(options.problem, seed))
+    problem, bucket, rows = options.problem, options.bucket, options.rows
+    if isinstance(problem, GateProblem):
+        if bucket is None:
+            return GateTask.small(problem, configs, seed)
+        return GateTask(problem, bucket.tokens(problem), seed)
+    assert isinstance(problem, Problem), "a layer is emulated part by part"
+    if bucket is not None:
+        rows = tuple(bucket.histogram(problem, seed))
     if rows is None:
-        return Task.small(options.problem, configs, seed, options.processes)
+        return GemmTask.small(problem, configs, seed, options.processes)
     parts = options.parts or DEFAULT_PARTS
-    return Task(options.problem, rows, seed, parts, options.processes)
+    return GemmTask(problem, rows, seed, parts, options.processes)
 
 
 def _tell(options: EmulateOptions, task: Task, runs: Sequence[EmulatedRun]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from search_spaces.bucket import Bucket
 from search_spaces.command_line import Parser, whole_number
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.gate_problem import GateProblem
+from search_spaces.problems import AnyProblem
 from tuner.problem_flags import add_problem_flags, problem_of
 
 DEFAULT_GPU = "RTX 2080 Ti"
@@ -20,12 +22,14 @@ _EPILOG = """examples:
   python -m tuner.emulate --config default
   python -m tuner.emulate --config NAME --model olmoe-1b-7b --layer down --lines
   python -m tuner.emulate --config NAME --shape E=4,N=520,K=1000,top_k=2 --rows 3,0,70
+  python -m tuner.emulate --config default --op fused_gate --model qwen3-30b-a3b
   python -m tuner.emulate --compare 128x128x32_w2x2x1_s2_none_f32_r2x8_mn_ca_o1_g8_k1 \\
                                     128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1
 
 Without --bucket or --rows, the layer is made small: few experts, and N and K of a few tiles that
-leave the remainders of the real ones, so that the compiler makes the same code. With one of them
-it is emulated as it is, 16 tiles of C unless --ctas says otherwise.
+leave the remainders of the real ones, so that the compiler makes the same code; a gate has fewer
+hidden elements. With one of them it is emulated as it is: 16 tiles of C unless --ctas says
+otherwise, and all tokens of a gate.
 
 exit status: 0 right, 1 wrong or a fault, 2 bad input
 """
@@ -39,7 +43,7 @@ class EmulateOptions:
     of C, ``lines`` the lines of PTX to show.
     """
 
-    problem: Problem
+    problem: AnyProblem
     configs: tuple[str, ...]
     bucket: Bucket | None
     rows: tuple[int, ...] | None
@@ -60,6 +64,8 @@ def parse_emulate_options(argv: Sequence[str]) -> EmulateOptions:
     """Read the command line. Raises UserError for unknown flags, names and bad numbers."""
     given = _parser().read(argv)
     problem = problem_of(given)
+    if isinstance(problem, GateProblem):
+        _refuse_tiles(given)
     options = EmulateOptions(
         problem=problem,
         configs=(given.config,) if given.compare is None else tuple(given.compare),
@@ -79,7 +85,20 @@ def parse_emulate_options(argv: Sequence[str]) -> EmulateOptions:
     return options
 
 
-def _rows(text: str, problem: Problem) -> tuple[int, ...]:
+def _refuse_tiles(given: argparse.Namespace) -> None:
+    """Raises UserError for what only a grouped GEMM can be asked for."""
+    tiled = {"--rows": given.rows, "--ctas": given.ctas}
+    if given.processes > 1:
+        tiled["--processes"] = given.processes
+    for flag, value in tiled.items():
+        if value is not None:
+            raise UserError(
+                f"{flag} {value} does not go with --op fused_gate: it is emulated whole, "
+                "--bucket says how many tokens"
+            )
+
+
+def _rows(text: str, problem: AnyProblem) -> tuple[int, ...]:
     """Rows of each expert; those that are not named have none."""
     words = [word.strip() for word in text.split(",")]
     if not all(re.fullmatch("[0-9]{1,7}", word) for word in words):

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from templates.built import Built
 from tuner.emulated import Emulated
-from tuner.emulated_gemm import check_config
-from tuner.ideal import Ideal, ideal_of
-from tuner.patch import patches, spread
-from tuner.small_problem import small_problem
 
 
 @dataclass(frozen=True)
 class EmulatedRun:
-    """``parts`` of the ``all_parts`` tiles of C were computed; ``ideal`` is for these."""
+    """``proved`` is what holds if the config is right, ``ran`` what was emulated, in words.
+
+    ``ideal`` are the least counts for that, by the counters' names; ``extent`` says in numbers how
+    much it is.
+    """
 
     config: Any
     built: Built
     emulated: Emulated
-    ideal: Ideal
-    parts: int
-    all_parts: int
+    ideal: Mapping[str, int]
+    proved: str
+    ran: str
+    extent: Mapping[str, int]
 
     @property
     def verdict(self) -> str:
@@ -34,40 +35,28 @@ class EmulatedRun:
             return f"fault: {found.reason}"
         if not found.ok:
             return f"wrong: {found.reason}"
-        where = "every element of C"
-        if self.parts < self.all_parts:
-            where = f"every element of {self.parts:,} of {self.all_parts:,} tiles of C"
-        return f"right: {where} within its bound, relative error {found.rel_error:.2g}"
+        return f"right: {self.proved}, relative error {found.rel_error:.2g}"
 
 
-@dataclass(frozen=True)
-class Task:
-    """A problem with rows per expert, [E], and what to draw its operands from.
+class Task(Protocol):
+    """A problem of one size, and what to draw its operands from."""
 
-    At most ``most_parts`` tiles of C are computed, None meaning all, by ``processes``.
-    """
+    @property
+    def problem(self) -> AnyProblem:
+        """What configs are built for."""
 
-    problem: Problem
-    histogram: tuple[int, ...]
-    seed: int
-    most_parts: int | None = None
-    processes: int = 1
+    @property
+    def seed(self) -> int:
+        """Of the operands."""
 
-    @classmethod
-    def small(cls, problem: Problem, configs: Sequence[Any], seed: int, processes: int = 1) -> Task:
-        """The small problem that suits all configs, whole."""
-        small = small_problem(problem, *configs)
-        return cls(small.problem, small.histogram, seed, processes=processes)
+    @property
+    def size(self) -> tuple[str, str]:
+        """How large it is, with a name for that, for people."""
+
+    @property
+    def size_data(self) -> dict[str, Any]:
+        """The same for programs."""
 
     def run(self, config: Any, built: Built) -> EmulatedRun:
         """Runs ``built``, made for this problem. Raises UserError for operands that are too large
         and PtxError for PTX that the emulator does not know."""
-        found = patches(self.problem, config, self.histogram)
-        chosen = found if self.most_parts is None else spread(found, self.most_parts)
-        emulated = check_config(
-            self.problem, config, built, self.histogram, self.seed,
-            sample=chosen if len(chosen) < len(found) else None, count=True,
-            processes=self.processes,
-        )  # fmt: skip
-        ideal = ideal_of(self.problem, config, chosen)
-        return EmulatedRun(config, built, emulated, ideal, len(chosen), len(found))

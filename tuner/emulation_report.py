@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tuner.emulated_run import EmulatedRun, Task
 from tuner.emulator.counters import Counters
 from tuner.emulator.report import as_data, comparison_table, lines_table, totals_table
-from tuner.small_problem import rows_text
 
 
 def as_text(task: Task, runs: Sequence[EmulatedRun], most_lines: int | None) -> str:
     """The verdicts, what ran, the counters beside their ideals, the lines if they are wanted."""
-    facts = [("problem", str(task.problem)), ("rows", f"{rows_text(task.histogram)} by expert")]
-    facts.append(("seed", str(task.seed)))
+    facts = [("problem", str(task.problem)), task.size, ("seed", str(task.seed))]
     for run in runs:
         facts += [("config", str(run.config)), ("ran", _speed(run))]
     blocks = [
@@ -31,7 +28,7 @@ def as_json(task: Task, runs: Sequence[EmulatedRun], *, with_lines: bool) -> str
     """One document; a configuration's ``counters`` are null after a fault."""
     found = {
         "problem": str(task.problem),
-        "rows": list(task.histogram),
+        **task.size_data,
         "seed": task.seed,
         "configs": [_document(run, with_lines) for run in runs],
     }
@@ -48,7 +45,7 @@ def _speed(run: EmulatedRun) -> str:
         return "not to its end"
     rate = emulation.thread_instructions / emulation.seconds
     return (
-        f"{run.parts:,} of {run.all_parts:,} tiles of C in {emulation.ctas:,} CTAs, "
+        f"{run.ran} in {emulation.ctas:,} CTAs, "
         f"{emulation.seconds:.2f} s, {rate / 1e6:.1f} million thread-instructions a second"
     )
 
@@ -59,7 +56,7 @@ def _counters(run: EmulatedRun) -> Counters | None:
 
 def _tables(counted: Sequence[tuple[EmulatedRun, Counters]], most_lines: int | None) -> list[str]:
     tables = []
-    totals = [(run, counters.totals(), asdict(run.ideal)) for run, counters in counted]
+    totals = [(run, counters.totals(), run.ideal) for run, counters in counted]
     if len(totals) == 2:
         (first, a, least_a), (second, b, least_b) = totals
         names = str(first.config), str(second.config)
@@ -81,15 +78,12 @@ def _document(run: EmulatedRun, with_lines: bool) -> dict[str, Any]:
         "status": found.status.value,
         "reason": found.reason,
         "rel_error": found.rel_error,
-        "tiles": run.parts,
-        "all_tiles": run.all_parts,
+        **run.extent,
         "ctas": emulation.ctas if emulation else None,
         "seconds": emulation.seconds if emulation else None,
         "warp_instructions": emulation.warp_instructions if emulation else None,
         "thread_instructions": emulation.thread_instructions if emulation else None,
         "counters": None
         if counters is None
-        else as_data(
-            counters.totals(), asdict(run.ideal), counters.by_line() if with_lines else None
-        ),
+        else as_data(counters.totals(), run.ideal, counters.by_line() if with_lines else None),
     }

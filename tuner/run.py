@@ -11,9 +11,10 @@ from typing import Any
 
 from search_spaces import space_for
 from search_spaces.command_line import run_command
+from search_spaces.cost_model import explain
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
-from search_spaces.prices import explain, predict
+from search_spaces.prices import predict
 from templates.build import build_batch
 from templates.built import Built, Target, require_built
 from templates.cache import KernelCache

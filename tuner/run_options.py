@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from search_spaces.bucket import Bucket, Skew
 from search_spaces.command_line import Parser, whole_number
 from search_spaces.errors import UserError
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuner.problem_flags import add_problem_flags, problem_of
 
 VIEWS = ("explain", "source", "ptx", "sass")
 _EPILOG = """examples:
   python -m tuner.run --config default --bucket 16
   python -m tuner.run --config NAME --bucket 256 --model olmoe-1b-7b --layer down --json
+  python -m tuner.run --op fused_gate --config default --bucket 16 --model qwen3-30b-a3b
   python -m tuner.run --config NAME --bucket 16 --explain --gpu "RTX 2080 Ti"
   python -m tuner.run --config NAME --bucket 16 --sass --gpu "RTX 2080 Ti"
   ncu -k regex:lm_ -s 2 -c 1 python -m tuner.run --config NAME --bucket 16 --iterations 1
@@ -30,7 +31,7 @@ class RunOptions:
     ``gpu`` names a card that is not here; ``iterations`` None lets the time decide.
     """
 
-    problem: Problem
+    problem: AnyProblem
     config: str
     bucket: Bucket
     view: str | None
