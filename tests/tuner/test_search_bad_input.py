@@ -19,7 +19,7 @@ from tuner.plan import make_plan
 SHAPE = "E=8,N=512,K=512,top_k=2"
 
 COMMANDS = {
-    "op": (["--op", "grouped_gem"], "unknown op 'grouped_gem' (did you mean grouped_gemm?): choose one of grouped_gemm"),
+    "op": (["--op", "grouped_gem"], "unknown op 'grouped_gem' (did you mean grouped_gemm?)"),
     "model": (["--model", "mixtral-8x7"], "unknown model 'mixtral-8x7'"),
     "layer": (["--layer", "gateup"], "unknown layer 'gateup' (did you mean gate_up?)"),
     "sampler": (["--sampler", "tpee"], "did you mean tpe?): choose one of tpe, random"),
