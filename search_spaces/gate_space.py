@@ -67,7 +67,7 @@ def _split(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
 def _useful_tile(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
     if c.tile_e > 16 and c.tile_e >= 2 * problem.router_rows:
         return f"tile_e={c.tile_e} would leave half of E={problem.experts} idle"
-    if c.router != "none" and -(-problem.router_rows // c.tile_e) * c.split > MOST_PARTS:
+    if c.tile_e and -(-problem.router_rows // c.tile_e) * c.split > MOST_PARTS:
         return f"E={problem.experts} in tiles of {c.tile_e} and {c.split} splits: too many parts"
     return None
 
@@ -147,6 +147,8 @@ def _mma_registers(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
 
 
 def _smem(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
+    if c.router != "none" and not c.tile_e:
+        return None  # "given" says what is wrong
     used = smem_bytes(problem, _config(c))
     if used > gpu.smem_per_block:
         return f"{used} bytes of shared memory: {gpu.name} has {gpu.smem_per_block} a CTA"
