@@ -1,4 +1,4 @@
-"""CLI: python -m tuning_db show | export | import | doctor."""
+"""CLI: python -m tuning_db show | regret | export | import | doctor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from search_spaces.command_line import Parser, run_command
 from tuning_db import doctor, schema, show
 from tuning_db.exchange import export, merge, read_trials
+from tuning_db.regret_rows import regret_rows
 from tuning_db.rows import read_rows
 from tuning_db.store import TuningDB
 from tuning_db.url import shown
@@ -42,6 +43,11 @@ def _parser() -> Parser:
     command.add_argument("--view", default="best_configs", help="best_configs or trials")
     command.add_argument("--json", action="store_true", help="every column, as JSON")
     command.set_defaults(run=_show)
+    command = commands.add_parser(
+        "regret", parents=[db, choice], help="what winners lose at the edges of their buckets"
+    )
+    command.add_argument("--json", action="store_true", help="the same as JSON")
+    command.set_defaults(run=_regret)
     command = commands.add_parser("export", parents=[db, choice, format_], help="trials to a file")
     command.add_argument("file", type=Path, metavar="FILE")
     command.set_defaults(run=_export)
@@ -64,6 +70,20 @@ def _show(arguments: argparse.Namespace) -> int:
         show.print_table(rows, arguments.view)
     else:
         print("nothing found yet: python -m tuner.search --op grouped_gemm finds some")
+    return 0
+
+
+def _regret(arguments: argparse.Namespace) -> int:
+    with TuningDB.open(arguments.db, create=False, readonly=True) as db:
+        rows = regret_rows(db, gpu=arguments.gpu, model=arguments.model)
+    if arguments.json:
+        print(show.as_json(rows))
+    elif rows.values:
+        show.print_table(rows, "regret")
+    else:
+        print(
+            "nothing measured yet: python -m tuner.search --split 3 looks at the edges of buckets"
+        )
     return 0
 
 

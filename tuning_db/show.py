@@ -29,7 +29,25 @@ _RATES = (
     ("source", "source", str),
     ("verified", "verified", str),
 )
+_LOSS: Callable[[Value], str] = "{:.1%}".format
+
+
+def _whether(value: Value) -> str:
+    return "yes" if value else "no"
+
+
 _SHOWN = {
+    "regret": (
+        *_PLACE,
+        ("point", "tokens per expert", _NUMBER),
+        ("place", "place", str),
+        ("time_us", "µs", _NUMBER),
+        ("best_us", "best µs", _NUMBER),
+        ("regret", "regret", _LOSS),
+        ("selected_regret", "selected", _LOSS),
+        ("split", "split", _whether),
+        ("source", "source", str),
+    ),
     "best_configs": (*_PLACE, ("config", "config", str), *_RATES),
     "trials": (
         *_PLACE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import Bucket, Problem, Skew, UserError, bucket_grid, bucket_range
+from search_spaces.bucket import NARROWEST, bucket_between
 
 PROBLEM = Problem("grouped_gemm", experts=64, n=64, k=64, top_k=8)
 MIXTRAL = Problem("grouped_gemm", experts=8, n=64, k=64, top_k=2)
@@ -124,3 +126,29 @@ def test_grid_and_ranges_cover_every_count_once() -> None:
 def test_grid_has_one_token_once_when_all_experts_are_active() -> None:
     dense = Problem("grouped_gemm", experts=2, n=64, k=64, top_k=2)
     assert [b.tokens_per_expert for b in bucket_grid(dense)][:2] == [1.0, 2.0]
+
+
+@given(problems(), skews, st.integers(1, 5000), st.integers(1, 5000))
+def test_the_bucket_between_is_a_whole_number_of_tokens_near_the_middle(
+    problem: Problem, skew: Skew, one: int, other: int
+) -> None:
+    low, high = sorted((one, other))
+    ends = [Bucket(tokens * problem.top_k / problem.experts, skew) for tokens in (low, high)]
+    found = bucket_between(problem, *ends)
+    if found is None:
+        assert high < low * (NARROWEST + 1e-9) or high - low <= 1
+        return
+    tokens = found.tokens(problem)
+    assert low < tokens < high
+    assert abs(tokens - math.sqrt(low * high)) <= 0.51
+    assert (Bucket.parse(str(found)), found.skew) == (found, skew)
+    assert found.rows(problem) == round(found.tokens_per_expert * problem.experts)
+
+
+def test_the_bucket_between_is_the_edge_of_both_ranges() -> None:
+    grid = bucket_grid(MIXTRAL)
+    for low, high in itertools.pairwise(grid[3:]):
+        edge = bucket_between(MIXTRAL, low, high)
+        assert edge is not None
+        assert edge.tokens_per_expert == pytest.approx(bucket_range(low, grid)[1], rel=0.05)
+    assert bucket_between(MIXTRAL, Bucket(16), Bucket(23)) is None

@@ -54,3 +54,15 @@ def test_when_time_is_up_the_deadline_is_now() -> None:
     clock.deadline()
     time.now += 600
     assert clock.deadline() == time.now
+
+
+def test_a_reserve_is_left_when_the_last_place_has_had_its_share() -> None:
+    time = _Time()
+    clock = Clock(5.0, 4 + 1.0, time)
+    for number in range(1, 5):
+        assert clock.deadline() == 100 + 60 * number
+        time.now = 100 + 60 * number
+    assert not clock.over()
+    time.now += 60
+    assert clock.over()
+    assert not Clock(None, 1, time).over()
