@@ -128,9 +128,13 @@ def check_tensor(
 
 
 def check_out(
-    out: torch.Tensor, operands: Checked, tokens: int, columns: int, device: torch.device
+    out: torch.Tensor,
+    operands: Checked,
+    tokens: int,
+    shape: tuple[int, int],
+    device: torch.device,
 ) -> None:
-    """Raises UserError unless ``out`` can take c [rows, columns] without touching the operands.
+    """Raises UserError unless ``out`` can take c of this shape without touching the operands.
 
     ``tokens`` are the rows of a.
     """
@@ -138,7 +142,7 @@ def check_out(
     try:
         begin = out.data_ptr()
         good = (
-            out.shape == (rows, columns)
+            out.shape == shape
             and out.dtype is _F16
             and out.device == device
             and out.is_contiguous()
@@ -148,8 +152,8 @@ def check_out(
         good = False
     if not good:
         check_tensor("out", out, _F16, 2, device)
-        raise UserError(f"out has shape {list(out.shape)}: must be {[rows, columns]}, one row each")
-    end = begin + 2 * rows * columns
+        raise UserError(f"out has shape {list(out.shape)}: must be {list(shape)}")
+    end = begin + 2 * shape[0] * shape[1]
     if (
         (begin < a + 2 * tokens * k and a < end)
         or (begin < b + 2 * experts * n * k and b < end)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
-from engine.kernels.checks import check_offsets, check_operands, check_out, check_rows
+from engine.kernels.checks import check_operands, check_out
+from engine.kernels.combination import check_combination, check_contents
 from engine.kernels.dispatcher import Dispatcher, preferred_skew
 from engine.kernels.explanation import Explanation, explain
 from engine.kernels.gate import check_gate, check_routing, gate_on_cpu, gate_work
@@ -21,7 +22,7 @@ from engine.kernels.moe_permute import (
     permute_work,
     permuted,
 )
-from engine.kernels.problems import checked_tokens, problem_of_shape, resolve_problem
+from engine.kernels.problems import checked_tokens, resolve_problem
 from engine.kernels.reference import grouped_gemm_reference
 from engine.kernels.routing import Routing
 from engine.kernels.scratch import Scratch
@@ -81,6 +82,9 @@ class TunedKernels:
         *,
         rows: torch.Tensor | None = None,
         epilogue: str = "plain",
+        slots: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        combine: str = "",
         top_k: int | None = None,
         out: torch.Tensor | None = None,
         check: bool = False,
@@ -90,42 +94,43 @@ class TunedKernels:
     ) -> torch.Tensor:
         """c [rows, N] fp16: rows offsets[e] to offsets[e + 1] of a [rows, K] times b[e]^T.
 
-        a and b [E, N, K] are fp16, offsets int32 [E + 1], ascending within 0..rows; all of them
-        contiguous on this device, N and K multiples of 8. With ``rows``, int32 [rows], a is
-        [tokens, K] and row r reads row rows[r] of it: nothing is permuted in memory. A gated
-        ``epilogue`` (swiglu, geglu, reglu) makes c act(gate) x up, [rows, N / 2], from b as
-        :func:`interleave_gate_up` lays it out; what exceeds 65504 becomes 65504. Rows outside the
-        offsets are not written: they stay as they were in ``out``, and are undefined without it.
-        ``top_k`` tells how many rows a token has, where the tuning DB has winners for several,
-        ``skew`` how rows fall on experts, where ``auto`` follows it; ``config`` names one that is
-        known to be valid. ``scratch`` is memory for partial sums, instead of torch's.
+        a and b [E, N, K] are fp16, offsets int32 [E + 1], ascending within 0..rows. With ``rows``,
+        int32 [rows], a is [tokens, K] and row r reads row rows[r] of it. A gated ``epilogue``
+        (swiglu, geglu, reglu) makes c act(gate) x up, [rows, N / 2], from b as
+        :func:`interleave_gate_up` lays it out. With ``combine`` c is [tokens, N], the sum over a
+        token's ``top_k`` slots of their rows, each times its weight: ``slots``, int32 [rows], is
+        token x top_k + j of each row, ``weights`` fp32 [tokens, top_k]; ``ordered`` repeats to the
+        bit, ``any`` need not. What is gated, weighted or combined saturates at 65504. Rows outside
+        the offsets are not written. ``top_k`` and ``skew`` (how rows fall on experts, for
+        ``auto``) choose among winners; ``config`` names one that is known to be valid.
+        ``scratch`` is memory for what kernels keep, instead of torch's.
 
-        On a GPU the kernel is queued on torch's current stream and nothing waits for the device,
-        so it can be captured in a CUDA graph, once its kernel is loaded (``warm_up``); offsets
-        may change between replays. The first use of a shape compiles or loads what the kernel
-        cache lacks. Offsets and rows are trusted there: descending ones or some beyond their
-        range read and write memory of others. ``check=True`` reads them back first, which waits
-        for the device; on a CPU they are always checked. Raises UserError for tensors that break
-        these rules.
+        Queued on torch's current stream of a GPU; nothing waits, so it can be captured in a CUDA
+        graph once its kernel is loaded (``warm_up``). Offsets, rows and slots, whose values may
+        change between replays, are trusted there: a wrong one reads and writes memory of others,
+        and a slot without a row spoils later calls. ``check=True`` reads them first, which waits;
+        on a CPU they are always checked. Raises UserError for tensors that break these rules.
         """
         operands = check_operands(a, b, offsets, self.device, rows, top_k)
-        count, columns = operands[0], operands[2]
-        if epilogue in GATED:
-            columns //= 2
+        count, columns = operands[0], operands[2] // (2 if epilogue in GATED else 1)
+        shape, routed = (count, columns), (0, 0)
+        if combine or slots is not None or weights is not None:
+            given = slots, weights, combine, top_k
+            shape, routed = check_combination(*given, shape, out, self.device)
         if out is not None:
-            check_out(out, operands, a.shape[0], columns, self.device)
+            check_out(out, operands, a.shape[0], shape, self.device)
+        sizes = (*operands[:4], top_k, epilogue, rows is not None, combine)
         if check or self._launches is None:
-            check_offsets(offsets, count)
-            if rows is not None:
-                check_rows(rows, offsets, a.shape[0])
+            check_contents(offsets, count, rows, a.shape[0], slots)
         if self._launches is None:
-            problem_of_shape(*operands[1:4], top_k, self.numerics, epilogue)
-            return grouped_gemm_reference(a, b, offsets, out, rows=rows, epilogue=epilogue)
+            gemm_work(sizes, self.numerics)
+            return grouped_gemm_reference(
+                a, b, offsets, out, rows=rows, epilogue=epilogue, slots=slots, weights=weights
+            )
         if out is None:
-            out = a.new_empty(count, columns)
-        sizes = (*operands[:4], top_k, epilogue, rows is not None, "")
+            out = a.new_empty(shape)
         a_begin, b_begin, offsets_begin, index = operands[4:]
-        pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0, 0, 0)
+        pointers = (a_begin, b_begin, out.data_ptr(), offsets_begin, index or 0, *routed)
         self._launches.run(sizes, self._gemm_work, pointers, skew, config, scratch)
         return out
 
@@ -203,7 +208,8 @@ class TunedKernels:
         found = resolve_problem(problem, self.numerics)
         rows = sorted({checked_tokens(count) * found.top_k for count in tokens})
         if self._launches is not None:
-            for top_k in (found.top_k, None):
+            # Rows are combined with a known top_k only.
+            for top_k in (found.top_k,) if found.combine else (found.top_k, None):
                 sizes = [gemm_sizes(found, count, top_k) for count in rows]
                 self._launches.prepare(sizes, self._gemm_work)
 
