@@ -144,24 +144,21 @@ CUTE_DEVICE void gate(GateArgs const& args) {
   int* const scratch = reinterpret_cast<int*>(shared);
   constexpr int kChunk = V::kSortsLast ? V::kSortedSlots : V::kTileT * V::kSlots;
   PermuteArgs const permute = permutation<V>(args);
-  if (args.pass == 0) {
-    if (!choose_experts<V>(args, shared)) return;
-    if constexpr (V::kSortsLast) {
-      __syncthreads();
-      if (gridDim.x > 1 && !arrives_last(args.counters, gridDim.x, scratch)) return;
-      for (int chunk = 0; args.chunks > 1 && chunk < args.chunks; ++chunk) {
-        count_chunk<V::kThreads, kChunk>(permute, chunk, scratch);
-        __syncthreads();
-      }
-    } else {
-      __syncthreads();
-      count_chunk<V::kThreads, kChunk>(permute, blockIdx.x, scratch);
-    }
-  }
+  if (args.pass == 0 && !choose_experts<V>(args, shared)) return;
+  __syncthreads();
   if constexpr (V::kSortsLast) {
+    if (args.pass == 0 && gridDim.x > 1 && !arrives_last(args.counters, gridDim.x, scratch)) return;
+    for (int chunk = 0; args.chunks > 1 && chunk < args.chunks; ++chunk) {
+      count_chunk<V::kThreads, kChunk>(permute, chunk, scratch);
+      __syncthreads();
+    }
     permute_alone<V::kThreads, kChunk>(permute, scratch);
-  } else if (args.pass == 1) {
-    place_chunk<V::kThreads, kChunk>(permute, blockIdx.x, scratch);
+  } else {
+    // Without tokens there is no first pass, and yet a chunk to count.
+    if (args.pass == 0 || args.tokens == 0)
+      count_chunk<V::kThreads, kChunk>(permute, blockIdx.x, scratch);
+    __syncthreads();
+    if (args.pass == 1) place_chunk<V::kThreads, kChunk>(permute, blockIdx.x, scratch);
   }
 }
 
