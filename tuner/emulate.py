@@ -66,7 +66,8 @@ def _task(options: EmulateOptions, configs: Sequence[Any]) -> Task:
         rows = tuple(bucket.histogram(problem, seed))
     if rows is None:
         return GemmTask.small(problem, configs, seed, options.processes)
-    parts = options.parts or DEFAULT_PARTS
+    # A token's row is there when all of its tiles are: combined rows are emulated whole.
+    parts = None if problem.combine else options.parts or DEFAULT_PARTS
     return GemmTask(problem, rows, seed, parts, options.processes)
 
 

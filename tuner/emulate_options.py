@@ -11,6 +11,7 @@ from search_spaces.bucket import Bucket
 from search_spaces.command_line import Parser, whole_number
 from search_spaces.errors import UserError
 from search_spaces.gate_problem import GateProblem
+from search_spaces.problem import Problem
 from search_spaces.problems import AnyProblem
 from tuner.problem_flags import add_problem_flags, problem_of
 
@@ -29,7 +30,7 @@ _EPILOG = """examples:
 Without --bucket or --rows, the layer is made small: few experts, and N and K of a few tiles that
 leave the remainders of the real ones, so that the compiler makes the same code; a gate has fewer
 hidden elements. With one of them it is emulated as it is: 16 tiles of C unless --ctas says
-otherwise, and all tokens of a gate.
+otherwise, all of them where rows are combined, and all tokens of a gate.
 
 exit status: 0 right, 1 wrong or a fault, 2 bad input
 """
@@ -66,6 +67,10 @@ def parse_emulate_options(argv: Sequence[str]) -> EmulateOptions:
     problem = problem_of(given)
     if isinstance(problem, GateProblem):
         _refuse_tiles(given)
+    elif given.combine is not None and given.ctas is not None:
+        raise UserError(
+            f"--ctas {given.ctas} does not go with --combine: a token's row needs all its tiles"
+        )
     options = EmulateOptions(
         problem=problem,
         configs=(given.config,) if given.compare is None else tuple(given.compare),
@@ -108,6 +113,11 @@ def _rows(text: str, problem: AnyProblem) -> tuple[int, ...]:
         raise UserError(f"--rows '{text}' has {len(rows)} experts, the problem {problem.experts}")
     if sum(rows) == 0:
         raise UserError(f"--rows '{text}': without a row there is nothing to launch")
+    if isinstance(problem, Problem) and problem.combine and sum(rows) % problem.top_k:
+        raise UserError(
+            f"--rows '{text}': {sum(rows)} rows are no whole tokens of top_k={problem.top_k}, and "
+            "every slot of a token that is combined needs its row"
+        )
     return (*rows, *[0] * (problem.experts - len(rows)))
 
 

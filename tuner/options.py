@@ -18,6 +18,7 @@ from tuner.problem_flags import (
     add_fusion_flags,
     add_gate_flags,
     check_op_flags,
+    combine_of,
     epilogue_of,
 )
 
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
   python -m tuner.search --model olmoe-1b-7b --layer down --buckets all --minutes 30
   python -m tuner.search --shape E=8,N=512,K=512,top_k=2 --trials 8
   python -m tuner.search --layer gate_up --epilogue swiglu --gather    what a MoE layer launches
+  python -m tuner.search --layer down --combine ordered                    what it launches next
   python -m tuner.search --op fused_gate --model qwen3-30b-a3b             its router
   python -m tuner.search --resume                          go on where a killed run stopped
 
@@ -57,6 +59,7 @@ class Options:
     numerics: Numerics
     epilogue: str
     gather: bool
+    combine: str
     logits: bool
     buckets: str | None
     skew: str
@@ -108,6 +111,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         numerics=Numerics(choose("numerics", given.numerics, [n.value for n in Numerics])),
         epilogue=epilogue_of(given),
         gather=given.gather,
+        combine=combine_of(given),
         logits=given.logits,
         buckets=given.buckets,
         skew=given.skew,

@@ -134,7 +134,8 @@ def _problems(options: Options) -> list[AnyProblem]:
     name = DEFAULT_MODEL if options.model is None else options.model
     if options.op == "fused_gate":
         return [gate_of(name, options.shape, logits=options.logits)]
-    fused: dict[str, Any] = {"epilogue": options.epilogue, "gather": options.gather}
+    first_only: dict[str, Any] = {"epilogue": options.epilogue, "gather": options.gather}
+    fused = {**first_only, "combine": options.combine}
     if options.shape is not None:
         if options.layer is not None:
             raise UserError("--layer goes with --model: a --shape is one layer already")
@@ -142,9 +143,9 @@ def _problems(options: Options) -> list[AnyProblem]:
     model = load_model(name)
     if options.layer is not None:
         return [model.problem(options.layer, options.numerics, **fused)]
-    first, *others = LAYERS  # gate_up alone has an epilogue and tokens to gather
-    plain = [model.problem(layer, options.numerics) for layer in others]
-    return [model.problem(first, options.numerics, **fused), *plain]
+    first, *others = LAYERS  # gate_up alone has an epilogue and tokens to gather, down combines
+    down = [model.problem(name, options.numerics, combine=options.combine) for name in others]
+    return [model.problem(first, options.numerics, **first_only), *down]
 
 
 def _buckets(
@@ -183,6 +184,7 @@ def _recorded_places(options: Options, recording: Recording) -> tuple[Place, ...
         "--layer": options.layer,
         "--epilogue": options.epilogue if options.epilogue != "plain" else None,
         "--gather": options.gather or None,
+        "--combine": options.combine or None,
         "--logits": options.logits or None,
         "--config": options.configs or None,
         "--record": options.record,

@@ -11,7 +11,7 @@ from search_spaces.errors import UserError
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layer_problem import LayerProblem
 from search_spaces.models import LAYERS, load_model
-from search_spaces.problem import EPILOGUES, Numerics
+from search_spaces.problem import COMBINES, EPILOGUES, Numerics
 from search_spaces.problems import AnyProblem
 from search_spaces.shape import (
     GATE,
@@ -26,8 +26,8 @@ SHAPE_HELP = f"a shape of your own; of a fused_gate {GATE.example}, of a moe_lay
 
 
 def add_fusion_flags(group: argparse._ArgumentGroup | Parser) -> None:
-    """What a kernel does besides multiplying: the flags that :func:`epilogue_of` reads, and
-    ``gather``."""
+    """What a kernel does besides multiplying: the flags that :func:`epilogue_of` and
+    :func:`combine_of` read, and ``gather``."""
     group.add_argument(
         "--epilogue", metavar="|".join(EPILOGUES), default=EPILOGUES[0],
         help="what becomes of gate_up's columns (default: %(default)s)",
@@ -35,6 +35,10 @@ def add_fusion_flags(group: argparse._ArgumentGroup | Parser) -> None:
     group.add_argument(
         "--gather", action="store_true", help="gate_up reads its rows by an index of tokens"
     )
+    group.add_argument(
+        "--combine", metavar="|".join(COMBINES),
+        help="down sums a token's weighted rows: ordered repeats to the bit (default: it does not)",
+    )  # fmt: skip
 
 
 def add_gate_flags(group: argparse._ArgumentGroup | Parser) -> None:
@@ -54,6 +58,7 @@ def check_op_flags(given: argparse.Namespace) -> None:
         "--layer": given.layer is not None,
         "--epilogue": given.epilogue != EPILOGUES[0],
         "--gather": given.gather,
+        "--combine": given.combine is not None,
         "--numerics": given.op == "fused_gate" and given.numerics != Numerics.PROMOTED.value,
     }
     for flag, is_given in of_a_gemm.items():
@@ -78,6 +83,11 @@ def layer_of(model: str, shape: str | None, numerics: Numerics) -> LayerProblem:
 def epilogue_of(given: argparse.Namespace) -> str:
     """The epilogue meant. Raises UserError for an unknown one."""
     return choose("epilogue", given.epilogue, list(EPILOGUES))
+
+
+def combine_of(given: argparse.Namespace) -> str:
+    """How rows are combined, "" if they are not. Raises UserError for an unknown way."""
+    return "" if given.combine is None else choose("combine", given.combine, list(COMBINES))
 
 
 def add_problem_flags(parser: Parser) -> None:
@@ -105,7 +115,8 @@ def problem_of(given: argparse.Namespace) -> AnyProblem:
     if given.op == "fused_gate":
         return gate_of(given.model, given.shape, logits=given.logits)
     numerics = Numerics(choose("numerics", given.numerics, [n.value for n in Numerics]))
-    fused: Any = {"epilogue": epilogue_of(given), "gather": given.gather}
+    combine = combine_of(given)
+    fused: Any = {"epilogue": epilogue_of(given), "gather": given.gather, "combine": combine}
     if given.shape is None:
         layer = LAYERS[0] if given.layer is None else given.layer
         return load_model(given.model).problem(layer, numerics, **fused)

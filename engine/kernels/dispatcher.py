@@ -148,6 +148,8 @@ def _gemm_flags(problem: Problem) -> list[str]:
         words.append(f"--epilogue {problem.epilogue}")
     if problem.gather:
         words.append("--gather")
+    if problem.combine:
+        words.append(f"--combine {problem.combine}")
     return words
 
 
