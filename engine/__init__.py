@@ -1,5 +1,14 @@
-"""Engine: launches tuned kernels on torch tensors. See :class:`TunedKernels`."""
+"""Engine: tuned kernels on torch tensors, :class:`TunedKernels`, and whole layers, :class:`MoE`."""
 
 from engine.kernels import Explanation, NotTunedWarning, TunedKernels
+from engine.layers import MoE, MoEConfig, MoEWeights, Workspace
 
-__all__ = ["Explanation", "NotTunedWarning", "TunedKernels"]
+__all__ = [
+    "Explanation",
+    "MoE",
+    "MoEConfig",
+    "MoEWeights",
+    "NotTunedWarning",
+    "TunedKernels",
+    "Workspace",
+]
