@@ -25,8 +25,8 @@ class MoEWeights:
     """``router`` [router_rows, H], ``gate_up`` [E', 2 I, H], ``down`` [E', H, I], all fp16.
 
     E' counts routed and shared experts; gate and up rows alternate in blocks of 8, as
-    :func:`engine.kernels.interleave_gate_up` lays them out. The router's last row is the shared gate's,
-    if there is one. ``bias`` fp32 [E] corrects the scores that experts are chosen by.
+    :func:`engine.kernels.interleave_gate_up` lays them out. The router's last row is the shared
+    gate's, if there is one. ``bias`` fp32 [E] corrects the scores that experts are chosen by.
     """
 
     router: torch.Tensor

@@ -98,12 +98,13 @@ def make_case(family: str, routing: str, seed: int, **fields: Any) -> Case:
         scale = 0.05 if name.endswith("bias") else tensor.shape[-1] ** -0.5
         tensor.copy_(torch.randn(tensor.shape, generator=generator) * scale)
     common = torch.nn.functional.normalize(torch.randn(HIDDEN, generator=generator), dim=0) * 4
-    experts = block.gate.weight.shape[0]
+    gate: Any = block.gate
+    experts = gate.weight.shape[0]
     steps = {"uniform": 0.0, "skewed": 0.2, "one": 4.0}[routing]
     ranks = torch.arange(experts, dtype=torch.float32)
-    block.gate.weight -= steps * ranks[:, None] * common / common.square().sum()
+    gate.weight -= steps * ranks[:, None] * common / common.square().sum()
     if family == "deepseek_v3":
-        block.gate.e_score_correction_bias -= steps / 4 * ranks  # sigmoids end at 1
+        gate.e_score_correction_bias -= steps / 4 * ranks  # sigmoids end at 1
     state = {}
     for name, tensor in block.state_dict().items():
         state[name] = tensor.clone() if name.endswith("bias") else tensor.half()
