@@ -11,7 +11,7 @@ from search_spaces.bucket import Skew
 from search_spaces.models import ModelShape
 
 CHOSEN_LOGIT = 4.0
-LOGIT_STEP = 0.25  # between a token's chosen experts: bf16 rounding moves a logit by 0.01
+LOGIT_STEP = 0.25  # least between a token's chosen experts: bf16 moves a logit by 0.01
 
 
 @dataclass(frozen=True, eq=False)  # one is itself alone: caches tell layers apart
@@ -83,8 +83,8 @@ def draw_hidden(
 
     A token's k experts are drawn without replacement with the skew's probabilities (Gumbel top-k),
     the experts in a random order. Then the hidden states are moved, within the span of the router's
-    rows, to where the logits are as wanted: chosen ones fall in steps from 4, the others stay well
-    below. So every contestant routes alike, whatever its rounding.
+    rows, to where the logits are as wanted: chosen ones fall from 4 in uneven steps, the others
+    stay well below. So every contestant routes alike, whatever its rounding.
     """
     device = router.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -93,10 +93,11 @@ def draw_hidden(
     noise = torch.rand(tokens, model.experts, generator=generator, device=device)
     scores = weights.log() - (-noise.clamp(1e-20, 1 - 1e-7).log()).log()
     ids = scores.topk(model.top_k, dim=-1).indices
-    floor = CHOSEN_LOGIT - LOGIT_STEP * (model.top_k + 2)
-    wanted = floor - torch.rand(scores.shape, generator=generator, device=device)
-    steps = CHOSEN_LOGIT - LOGIT_STEP * torch.arange(model.top_k, device=device)
-    wanted.scatter_(1, ids, steps.expand(tokens, -1))
+    gaps = torch.rand(tokens, model.top_k, generator=generator, device=device)
+    chosen = CHOSEN_LOGIT - LOGIT_STEP * (1 + gaps).cumsum(dim=-1)
+    others = torch.rand(scores.shape, generator=generator, device=device)
+    wanted = chosen[:, -1:] - 2 * LOGIT_STEP - others
+    wanted.scatter_(1, ids, chosen)
 
     exact = router.float()
     hidden = torch.randn(tokens, model.hidden, generator=generator, device=device)
