@@ -28,7 +28,7 @@ The layer is given random weights and proved against fp32 before it is timed, as
 its weights out of the L2. With --json and no --model or --problem, stdin has one line of JSON:
 {"problem": KEY, "tokens": 64, "skew": "uniform", "configs": [NAME], "seed": 1, "device": "0"}. The
 process then ends as soon as stdin is closed. Each line on stdout is an event: "ready", "checked"
-for each config, "timed" for each that is right.
+for each config, "timed" for each that is right, "done".
 """
 
 

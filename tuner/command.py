@@ -9,6 +9,7 @@ from rich.console import Console
 
 from search_spaces.command_line import EXIT_INTERRUPTED
 from tuner.interrupt import stop_on_interrupt
+from tuner.layer_report import layer_document, print_layers
 from tuner.plan import Plan
 from tuner.progress import SearchProgress
 from tuner.provenance import command_line
@@ -31,6 +32,7 @@ def carry_out(plan: Plan, arguments: Sequence[str], console: Console) -> int:
         session = run_session(plan, command, progress, stop)
     print_results(console, session.outcomes)
     print_regrets(console, session.regrets)
+    print_layers(console, session.layers)
     if options.record is not None and session.outcomes:
         save_recording(options.record, command, session.outcomes)
         console.print(f"recorded {options.record}", markup=False, soft_wrap=True)
@@ -39,8 +41,11 @@ def carry_out(plan: Plan, arguments: Sequence[str], console: Console) -> int:
     print_next(console, plan, command_line("tuner.search", again) if interrupted else None)
     if options.json:
         found = document(plan, session.run_id, session.status, session.outcomes, session.regrets)
+        found["layers"] = [layer_document(outcome) for outcome in session.layers]
         print(json.dumps(found, indent=2))
     if interrupted:
         return EXIT_INTERRUPTED
-    worked = all(outcome.verdict.winner is not None for outcome in session.outcomes)
+    verdicts = [outcome.verdict for outcome in session.outcomes]
+    verdicts += [outcome.verdict for outcome in session.layers]
+    worked = all(verdict.winner is not None for verdict in verdicts)
     return 0 if worked else EXIT_NOTHING_WORKS

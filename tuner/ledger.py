@@ -9,6 +9,7 @@ from search_spaces.fingerprint import template_fingerprint
 from templates.built import BuildError, Built
 from tuner.backends.base import Measurement
 from tuner.figures import Work
+from tuner.layer_place import LayerPlace
 from tuner.plan import Place
 from tuning_db.finals import Final, last_final
 from tuning_db.records import TrialRecord, TrialStatus, Verified
@@ -18,7 +19,7 @@ from tuning_db.store import TuningDB
 class Ledger:
     """Writes the trials of one run at one place (problem, bucket, GPU model, source)."""
 
-    def __init__(self, db: TuningDB, run_id: int, place: Place) -> None:
+    def __init__(self, db: TuningDB, run_id: int, place: Place | LayerPlace) -> None:
         self.db, self.run_id, self.place = db, run_id, place
         self.default = place.view.default()
         self.template = template_fingerprint(place.problem.op)
@@ -69,6 +70,10 @@ class Ledger:
                 compile_seconds=built.seconds,
             )
         )
+
+    def whole(self, measurement: Measurement) -> TrialRecord:
+        """Stores what was found out about a finalist that others built."""
+        return self._store(self._record(measurement, is_finalist=True))
 
     def _record(self, m: Measurement, *, is_finalist: bool) -> TrialRecord:
         return TrialRecord(

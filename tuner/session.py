@@ -9,6 +9,7 @@ from threading import Event
 from tuner.clock import Clock
 from tuner.coordinator import Limits
 from tuner.equipment import Equipment, equip
+from tuner.layer_stage import LayerOutcome, search_layers
 from tuner.neighbours import buckets_below, rematch, winner_of
 from tuner.place_search import Run, search_place
 from tuner.plan import Place, Plan
@@ -30,6 +31,7 @@ class Session:
     status: str
     outcomes: tuple[Outcome, ...]
     regrets: tuple[Regret, ...] = ()
+    layers: tuple[LayerOutcome, ...] = ()
 
 
 def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event) -> Session:
@@ -43,6 +45,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     effort = plan.options.effort
     clock = Clock(effort.minutes, len(plan.places) + reserved(plan))
     regrets: list[Regret] = []
+    layers: list[LayerOutcome] = []
     try:
         for target in plan.targets:
             with equip(target, plan.options, plan.recording) as equipment:
@@ -55,6 +58,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                 regrets += split_buckets(
                     outcomes, target, run, equipment, lambda: stop.is_set() or clock.over()
                 )
+            layers += search_layers(outcomes, target, run, stop)
     except BaseException as error:
         if run is not None:
             _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -62,7 +66,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     assert run is not None, "a plan has places"
     status = "interrupted" if stop.is_set() else "finished"
     _end(run, status)
-    return Session(run.id, status, tuple(outcomes), tuple(regrets))
+    return Session(run.id, status, tuple(outcomes), tuple(regrets), tuple(layers))
 
 
 def _search(

@@ -19,8 +19,8 @@ def measure(request: Request, tell: Tell) -> bool:
 
     ``{"event": "ready"}`` once inputs and reference are there; ``"checked"`` for each config, in
     order, with its ``status``, ``rel_error`` and ``error``; ``"timed"`` for each right one, with
-    ``time_us`` and ``spread_us``, after all of them have been timed in turns. Raises UserError
-    without the device.
+    ``time_us`` and ``spread_us``, after all of them have been timed in turns; ``"done"`` at last.
+    Raises UserError without the device.
     """
     measurer = LayerMeasurer(request)
     tell({"event": "ready"})
@@ -30,12 +30,11 @@ def measure(request: Request, tell: Tell) -> bool:
         tell({"event": "checked", "config": str(config), **asdict(found)})
         if found.status == "ok":
             right.append(config)
-    if not right:
-        return False
-    for config, timing in zip(right, measurer.race(right), strict=True):
+    for config, timing in zip(right, measurer.race(right) if right else [], strict=True):
         times = {"time_us": timing.median_us, "spread_us": timing.spread_us}
         tell({"event": "timed", "config": str(config), **times})
-    return True
+    tell({"event": "done"})
+    return bool(right)
 
 
 def tell_json(event: Event) -> None:

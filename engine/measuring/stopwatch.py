@@ -28,7 +28,7 @@ _LEAST, _MOST = 15, 100  # rounds
 _MILLISECONDS = 200.0  # of one launch's own time, within these
 _QUEUED_STEPS = 120  # times 4 queue entries a step: the driver's queue holds 1024
 _SLEEP_CLOCK_HZ = 2e9  # at a lower clock the sleep is longer than needed, never shorter
-_CPU_ROUNDS = 5
+_CPU_ROUNDS = 3
 
 
 @dataclass(frozen=True)
