@@ -88,7 +88,7 @@ class Ledger:
             verified=m.verified,
             time_us=m.time_us,
             time_spread_us=m.spread_us,
-            tflops=self._work.tflops(m.time_us) if m.time_us else None,
+            tflops=(self._work.tflops(m.time_us) or None) if m.time_us else None,
             gbps=self._work.gbps(m.time_us) if m.time_us else None,
             roofline=self._work.roofline(m.time_us) if m.time_us else None,
             is_default=m.config == self.default,

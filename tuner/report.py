@@ -131,7 +131,7 @@ def _row(outcome: Outcome) -> list[str]:
         bucket,
         winner.config,
         f"{winner.time_us:.1f}",
-        f"{winner.tflops or 0:.1f}",
+        f"{winner.tflops:.1f}" if winner.tflops else "-",
         f"{winner.gbps or 0:.0f}",
         f"{100 * (winner.roofline or 0):.0f} %",
         f"{default_us:.1f}" if default_us else "-",

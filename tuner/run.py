@@ -143,7 +143,7 @@ class Timed:
             "rel_error": measured.rel_error,
             "time_us": us,
             "spread_us": measured.spread_us,
-            "tflops": work.tflops(us) if us else None,
+            "tflops": (work.tflops(us) or None) if us else None,
             "gbps": work.gbps(us) if us else None,
             "roofline": work.roofline(us) if us else None,
             "sm_clock_mhz": measured.sm_clock_mhz,
