@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.kernels import TunedKernels
-from search_spaces import Skew
+from search_spaces import Skew, space_for
 from templates.device import device_spec
 from tests.engine.tuned_db import add_bucket
 from tests.gpu.dispatch_cases import SMALL, assert_right, default_config, operands, ragged
@@ -23,9 +23,13 @@ STEEP = Skew("zipf", 1.1)
 def kernels(tmp_path: Path) -> TunedKernels:
     """Even loads take the default, which sums in fp32; skewed ones a kernel that sums in fp16."""
     default, gpu, size = default_config(SMALL), device_spec(0).name, f"{ROWS / SMALL.experts:g}"
-    for skew, config in (("uniform", default), ("zipf:1.2", replace(default, acc="f16p4"))):
+    for skew, config in (
+        ("uniform", default),
+        ("zipf:1.2", replace(default, tile_m=64, acc="f16p4")),
+    ):
         bucket, times = f"{size}@{skew}", {str(config): 10.0}
         add_bucket(tmp_path / "t.sqlite", bucket, times, problem=SMALL, gpu=gpu)
+        assert space_for("grouped_gemm").view(SMALL, device_spec(0)).explain(config) == []
     return TunedKernels(tmp_path / "t.sqlite", "cuda", skew="auto")
 
 
