@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import TunedKernels
 from scripts.moe_layer_contest import check, one_line, sample
 from scripts.moe_peers import torch_loop, transformers_block, vllm_modules
 from scripts.moe_peers.layer import Layer, draw_hidden, make_layer, reference
+from scripts.moe_peers.ours import Ours
 from scripts.moe_peers.vllm_triton import nearest_table, site_folder
 from search_spaces import Skew, UserError
 from search_spaces.models import load_model
@@ -71,7 +73,8 @@ def test_the_reference_is_what_a_layer_computes(layer: Layer) -> None:
 def test_peers_compute_the_layer(tokens: int, layer: Layer) -> None:
     hidden = hidden_of(layer, tokens)
     expected = by_hand(layer, hidden)
-    for peer in (torch_loop.PEER, transformers_block.PEER):
+    ours = Ours(TunedKernels(None, "cpu"), max_tokens=16).peer
+    for peer in (torch_loop.PEER, transformers_block.PEER, ours):
         out = peer.prepare(layer.cast(peer.dtype), hidden.to(peer.dtype))()
         assert out.shape == hidden.shape
         assert rel_error(out, expected) < ALLOWED[peer.dtype]
