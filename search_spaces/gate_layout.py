@@ -8,7 +8,8 @@ from search_spaces.gate import LANES, GateConfig
 from search_spaces.gate_problem import GateProblem
 from search_spaces.grouped_gemm_space import smem_bytes as ring_bytes
 
-PAD = 8  # floats between the logits of two tokens: a warp's pairs fall into different banks
+# Floats between two tokens in shared memory: a warp's pairs fall into different banks.
+PAD = 8
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def vector(problem: GateProblem) -> int:
 
 
 def stride(problem: GateProblem, c: GateConfig) -> int:
-    """Floats from the logits of a token to the next one's: apart in shared memory by ``PAD``."""
-    return columns(problem, c) + (PAD if parts(problem, c) == 1 else 0)
+    """Floats from the logits of a token to the next one's, which begin at 16 bytes."""
+    aligned = -(-columns(problem, c) // 4) * 4
+    return aligned + (PAD if parts(problem, c) == 1 else 0)
 
 
 def smem_bytes(problem: GateProblem, c: GateConfig) -> int:

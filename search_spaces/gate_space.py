@@ -15,6 +15,7 @@ from search_spaces.space import SearchSpace
 
 MOST_ITEMS = 64  # experts of a lane: their scores are kept in registers
 MOST_SUMS = 64  # of a lane of the fma router
+LEAST_TILE = 16  # router rows that an MMA multiplies at once: no fewer need to be saved
 MOST_PARTS = 256  # CTAs of a block of tokens: one of them adds up what all leave
 
 # The order lets constraints bite early.
@@ -65,9 +66,13 @@ def _split(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
 
 
 def _useful_tile(c: Any, problem: GateProblem, gpu: GpuSpec) -> str | None:
-    if c.tile_e > 16 and c.tile_e >= 2 * problem.router_rows:
-        return f"tile_e={c.tile_e} would leave half of E={problem.experts} idle"
-    if c.tile_e and -(-problem.router_rows // c.tile_e) * c.split > MOST_PARTS:
+    if not c.tile_e:
+        return None
+    tiles = -(-problem.router_rows // c.tile_e)
+    idle = tiles * c.tile_e - problem.router_rows
+    if idle >= LEAST_TILE and 4 * idle >= problem.router_rows:
+        return f"E={problem.experts} in tiles of {c.tile_e} leaves {idle} rows idle"
+    if tiles * c.split > MOST_PARTS:
         return f"E={problem.experts} in tiles of {c.tile_e} and {c.split} splits: too many parts"
     return None
 
@@ -178,7 +183,7 @@ CONSTRAINTS = (
     Constraint("router", ("router",), _router),
     Constraint("given", ("router", "tile_e", "tile_k", "warps_e", "warps_k"), _given),
     Constraint("pipeline", ("router", "stages", "swap"), _pipeline),
-    Constraint("useful_tile", ("router", "tile_e", "split"), _useful_tile),
+    Constraint("useful_tile", ("tile_e", "split"), _useful_tile),
     Constraint("threads", _WARPS, _threads),
     Constraint("fma_sums", ("router", "tile_t", "warps_t", "tile_e", "warps_e"), _fma_sums),
     Constraint("fma_step", ("router", *_TILE, "warps_t", "warps_e"), _fma_step),

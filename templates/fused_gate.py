@@ -125,7 +125,7 @@ def launch_shape(
         passes.append(Pass((blocks, split_in, 1), smem, (*scalars, np.int32(CHOOSE))))
     if config.tail == "pass" or not tokens:
         passes.append(Pass((chunks, 1, 1), smem, (*scalars, np.int32(PLACE))))
-    partial = 4 * config.tile_t * columns(problem, config) * config.split
+    partial = 4 * config.tile_t * stride(problem, config) * config.split
     return LaunchShape(
         passes=tuple(passes),
         workspace_bytes=chunks * histogram + blocks * partial * (split_in > 1),
