@@ -36,8 +36,7 @@ class GraphedMoE:
         self.out = torch.empty_like(self.hidden)
         self._graph = torch.cuda.CUDAGraph()
         self._capture(layer)
-        # What the graph writes must outlive it, and the layer's scratch memory may grow later.
-        self._held = layer, layer.workspace.scratch.held()
+        self._layer = layer  # whose weights and workspace must outlive the graph
 
     def _capture(self, layer: MoE) -> None:
         with torch.cuda.device(self.hidden.device), torch.inference_mode():

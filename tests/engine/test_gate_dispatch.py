@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -98,12 +99,14 @@ def test_an_out_that_does_not_fit(kernels: TunedKernels) -> None:
         kernels.fused_gate(logits, problem=LOGITS, out=replace(out, flag=None))
 
 
-def test_scratch_grows_and_what_is_held_stays() -> None:
+def test_scratch_grows_twofold_and_its_counters_are_zero() -> None:
     scratch = Scratch(CPU)
-    first = scratch.pointers(100, 3)
-    held = scratch.held()
-    assert scratch.pointers(64, 2) == first == tuple(tensor.data_ptr() for tensor in held)
-    assert held[0].shape == (100,) and held[1].tolist() == [0, 0, 0]
-    workspace, counters = scratch.pointers(101, 3)
-    assert workspace != first[0] and counters == first[1]
-    assert held[0].data_ptr() == first[0]
+    first = scratch.pointers(1000, 3)
+    ctypes.memset(first[1], 1, 4)  # as a kernel might while it runs
+    assert scratch.pointers(64, 2) == first
+    workspace, counters = scratch.pointers(1001, 3)
+    assert (workspace, counters) != first and counters == first[1]
+    assert scratch.pointers(2000, 3) == (workspace, counters)
+    _, grown = scratch.pointers(0, 4)
+    assert grown != counters and (ctypes.c_int32 * 6).from_address(grown)[:] == [0] * 6
+    ctypes.memset(first[0], 1, 1000)  # a graph that was captured before writes there still
