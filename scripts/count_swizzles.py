@@ -35,7 +35,7 @@ from tuner.provenance import command_line
 # so that totals are whole multiples of k-steps.
 FIXED: Mapping[str, Any] = {
     "stages": 1, "fragments": 1, "acc": "f32", "cache": "ca", "min_ctas": 1, "split_k": 1,
-    "group_m": 1,
+    "group_m": 1, "combine": "none",
 }  # fmt: skip
 # Shown besides the smallest shape of each class: what users of the space meet.
 LARGE = (

@@ -53,6 +53,7 @@ GRID: dict[str, tuple[Value, ...]] = {
     "split_k": (1, 4),
     "cache": ("ca",),
     "group_m": (8,),
+    "combine": ("none",),
 }
 BATCH = 8  # variants of one translation unit
 

@@ -19,7 +19,7 @@ from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import MAX_REGISTERS, register_estimate, smem_bytes
 from search_spaces.layouts import BankConflicts, bank_conflicts, warp_tile
 from search_spaces.problem import Problem
-from search_spaces.traffic import TileGrid, Traffic, traffic
+from search_spaces.traffic import L2_KEPT, TileGrid, Traffic, traffic
 
 SUBPARTITIONS = 4  # schedulers of an SM, each with its own tensor core
 LAUNCH_US = 2.0  # from the first CTA's start to the last one's being seen as finished
@@ -34,6 +34,7 @@ PROMOTION_LANES = 2.5  # convert, add and clear, per fp16 accumulator
 # Fitted to 1,000 timings on an H100 of Mixtral's first GEMM at 0.25 to 2048 tokens an expert.
 DRAM_LATENCY_US = 0.7  # under load
 L2_LATENCY_US = 0.3
+COUNTED_LATENCIES = 4  # a guess: store and fence, counter, fence, loads
 BARRIER_CLK = 50
 LOOP_INSTRUCTIONS = 64  # addresses, branch and what the assembler adds, per k-tile and warp
 PROMOTION_EXPOSED = 0.5  # share of it that the next MMAs on the same accumulators wait for
@@ -172,7 +173,28 @@ def _overhead_clk(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec) -> float
     across_ctas = 0.0
     if c.split_k > 1:  # leave the sums, count, and one CTA in split_k reads all of them
         across_ctas = 4 * outputs * (1 + c.split_k) / l2 + 4 * L2_LATENCY_US * us
-    return scan + fill + write + across_warps + across_ctas
+    return scan + fill + write + across_warps + across_ctas + _combine_clk(c, gpu)
+
+
+def _combine_clk(c: GroupedGemmConfig, gpu: GpuSpec) -> float:
+    """Clocks of a CTA that weights its rows and sums the tokens of which it has the last one.
+
+    Two barriers for slots and weights; then a fence, a counter and the loads, one behind the other.
+    """
+    if c.combine == "none":
+        return 0.0
+    counted = COUNTED_LATENCIES * L2_LATENCY_US * gpu.clock_mhz if c.combine != "reduce" else 0.0
+    return 2 * BARRIER_CLK + counted
+
+
+def _second_pass_us(problem: Problem, c: GroupedGemmConfig, gpu: GpuSpec, rows: int) -> float:
+    """The launch that sums weighted rows: a latency, and what it moves."""
+    if c.combine != "reduce":
+        return 0.0
+    moved = 2.0 * problem.n * (rows + problem.rows_of_c(rows))
+    busy = moved / (l2_clk(gpu) * gpu.sms * gpu.clock_mhz)
+    spilled = moved / (gpu.dram_gbps * 1e3) if moved > L2_KEPT * gpu.l2_bytes else 0.0
+    return LAUNCH_US + DRAM_LATENCY_US + max(busy, spilled)
 
 
 def _overlap(c: GroupedGemmConfig, resident: int) -> float:
@@ -248,7 +270,7 @@ def predict(
     clk["overhead"] = _overhead_clk(problem, config, gpu) * exposed
     clk["overhead"] += CTA_START_US * gpu.clock_mhz * grid.idle_ctas / slots
     us = {f"{name}_us": value / gpu.clock_mhz for name, value in clk.items()}
-    us["overhead_us"] += LAUNCH_US
+    us["overhead_us"] += LAUNCH_US + _second_pass_us(problem, config, gpu, grid.rows)
     return Prediction(
         total_us=total / gpu.clock_mhz + us["overhead_us"],
         **us,

@@ -69,6 +69,27 @@ class SpaceView:
         self._kills: set[str] = set()
         self._deepest = 0
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of the space, each with the values that rules about it alone leave.
+
+        A sampler that proposes others only makes work for ``snap``. All values where none is left.
+        """
+        return tuple(
+            replace(p, values=self._possible(p) or p.values) for p in self.space.parameters
+        )
+
+    def _possible(self, parameter: Parameter) -> tuple[Value, ...]:
+        rules = [rule for rule in self.space.constraints if rule.uses == (parameter.name,)]
+        return tuple(
+            value
+            for value in parameter.values
+            if not any(
+                rule.check(SimpleNamespace(**{parameter.name: value}), self.problem, self.gpu)
+                for rule in rules
+            )
+        )
+
     def _count_from(self, level: int, fixed: dict[str, Value]) -> int:
         if level == len(self.space.parameters):
             return 1
@@ -201,9 +222,9 @@ class SpaceView:
 
     def _step(self, config: Any, broken: int, rng: random.Random) -> Any:
         values = {p.name: getattr(config, p.name) for p in self.space.parameters}
-        candidates = []
+        parameters, candidates = self.parameters, []
         for _ in range(8):
-            parameter = rng.choice(self.space.parameters)
+            parameter = rng.choice(parameters)
             value = rng.choice(parameter.values)
             candidates.append(self.space.config_type(**{**values, parameter.name: value}))
         return min(candidates, key=lambda c: (len(self.explain(c)), rng.random()))

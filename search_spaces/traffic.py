@@ -14,7 +14,9 @@ SEGMENT_BYTES = 23  # what a DRAM loses at each contiguous piece: see ``segment_
 # Where pieces of half a cache line cost still more: measured on HBM3, assumed of HBM2e.
 HALF_LINES = {"sm_80": 1.35, "sm_90": 1.35}
 STREAMED_ONCE = 0.985  # ld.global.cs: measured on an H100, where weights are read once
+ATOMIC_SECTORS = 2.0  # an L2 sector changed by an atomic counts as read and written
 STREAMED_AGAIN = 1.02  # a guess: lines that leave L2 first are not there for the next m-tile
+SECTOR = 32  # bytes of L2 that an access moves at least
 L2_KEPT = 0.5  # share of L2 that survives between two uses: the rest holds what streams through
 
 
@@ -23,6 +25,7 @@ class TileGrid:
     """The output tiles of one launch. An expert with r rows has ceil(r / tile_m) m-tiles."""
 
     rows: int
+    rows_of_c: int
     m_tiles: int
     n_tiles: int
     k_tiles: int
@@ -36,6 +39,7 @@ class TileGrid:
         launched = (total + min(len(rows), total) * (c.tile_m - 1)) // c.tile_m
         return cls(
             rows=total,
+            rows_of_c=problem.rows_of_c(total),
             m_tiles=m_tiles,
             idle_m_tiles=launched - m_tiles,
             n_tiles=-(-problem.n // c.tile_n),
@@ -114,18 +118,38 @@ def traffic(
     streamed = min(grid.n_tiles, resident / group) * c.tile_n * k_bytes
     a_stays = group * c.tile_m * k_bytes + streamed <= kept
     a_reads = 1.0 if a_stays else sweep_waves
-    a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows * problem.columns
+    a_bytes, c_bytes = 2.0 * grid.rows * problem.k, 2.0 * grid.rows_of_c * problem.columns
     once = 2.0 * problem.rows_of_a(grid.rows) * problem.k
     if problem.gather and once <= kept:  # a token's experts find its row in L2
         a_reads *= once / a_bytes
     index = 4.0 * grid.rows if problem.gather else 0.0  # every n-tile asks for it, from L2
 
     workspace = 2 * 4.0 * grid.outputs(c) * c.split_k if c.split_k > 1 else 0.0
+    combined, counted = _combined(problem, c, grid)
+    workspace += combined
     spilled = workspace if workspace + weights > kept else 0.0  # the weights stream it out of L2
     return Traffic(
         dram=segment_cost(c, gpu) * (weights + a_reads * a_bytes) + index + c_bytes + spilled,
         l2=grid.m_tiles * problem.expert_bytes
         + grid.n_tiles * (a_bytes + index)
         + c_bytes
-        + workspace,
+        + workspace
+        + counted,
     )
+
+
+def _combined(problem: Problem, c: GroupedGemmConfig, grid: TileGrid) -> tuple[float, float]:
+    """Bytes of weighted rows between L2 and the SMs, and of what counts them.
+
+    Rows are written in fp16 and read once; or added to fp32 sums, which are read and zeroed. A
+    slot and a weight are read for each tile of a row. Counters are an L2 sector each time.
+    """
+    if c.combine == "none":
+        return 0.0, 0.0
+    index = 8.0 * grid.rows * grid.n_tiles
+    sectors = ATOMIC_SECTORS * SECTOR * grid.rows * grid.n_tiles
+    if c.combine == "atomic":
+        added = ATOMIC_SECTORS * 4.0 * grid.rows * problem.n
+        return added + 2 * 4.0 * grid.rows_of_c * problem.n, index + sectors
+    parts = 2 * 2.0 * grid.rows * problem.n
+    return parts, index + (sectors if c.combine == "ordered" else 0.0)

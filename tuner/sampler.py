@@ -58,7 +58,7 @@ class TpeSource:
         values = self._tpe.sample_relative(study, trial, dict(self._open))
         if not values:
             return self._random.propose(study, trial)
-        fixed = {p.name: p.values[0] for p in self._view.space.parameters}
+        fixed = {p.name: p.values[0] for p in self._view.parameters}
         return self._view.space.config_type(**{**fixed, **values})
 
 
@@ -71,7 +71,7 @@ SOURCES: dict[str, Callable[[View, random.Random], ConfigSource]] = {
 
 def distributions(view: View) -> dict[str, BaseDistribution]:
     """One categorical per parameter: integer encodings taught TPE nothing more."""
-    return {p.name: CategoricalDistribution(p.values) for p in view.space.parameters}
+    return {p.name: CategoricalDistribution(p.values) for p in view.parameters}
 
 
 def values_of(view: View, config: Any) -> dict[str, Any]:

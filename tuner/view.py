@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 from typing import Any, Protocol
 
 from search_spaces.constraint import Violation
+from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 
 
@@ -16,6 +17,10 @@ class View(Protocol):
     @property
     def space(self) -> SearchSpace:
         """The parameters, and the type of a config."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of the space, with the values that can be part of a valid config."""
 
     @property
     def count(self) -> int:

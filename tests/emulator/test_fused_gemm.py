@@ -1,4 +1,4 @@
-"""Gated epilogues and gathered rows, emulated against torch in fp32."""
+"""Gated epilogues, gathered and combined rows, emulated against torch in fp32."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ FUSIONS = {
     "swiglu.gather": replace(TAILS, epilogue="swiglu", gather=True),
     "geglu": replace(TAILS, epilogue="geglu"),
     "reglu.gather": replace(WHOLE, epilogue="reglu", gather=True),
+    "combine": replace(TAILS, combine="any"),
+    "combine, whole": replace(WHOLE, combine="any"),
 }
+COMBINES = {"": {"none"}, "any": {"ordered", "atomic", "reduce"}}
 TOKENS_WIDE = GroupedGemmConfig.parse("16x32x32_w1x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g4_k1")
 TOKENS_NARROW = GroupedGemmConfig.parse("8x32x32_w1x2x1_s2_sw2.3.3_f32_r2x8_nm_ca_o1_g4_k1")
 SPLIT = GroupedGemmConfig.parse("16x32x32_w1x2x2_s1_pad8_f16p2_r1x8_mn_cg_o1_g4_k2")
@@ -54,12 +57,14 @@ def build(pool: CompilePool, problem: Problem, *configs: GroupedGemmConfig) -> l
     return [one for one in results if isinstance(one, Built)]
 
 
-def test_the_cases_hold_every_value_with_each_epilogue_and_gathered_or_not() -> None:
+def test_the_cases_hold_every_value_with_each_fusion() -> None:
     assert {problem.epilogue for problem in FUSIONS.values()} == set(EPILOGUES)
-    for fusion in FUSIONS:
+    for fusion, problem in FUSIONS.items():
         for parameter in SPACE.parameters:
             shown = {getattr(case.config, parameter.name) for case in cases(fusion)}
-            assert shown == set(parameter.values), (fusion, parameter.name)
+            values = set(parameter.values)
+            wanted = COMBINES[problem.combine] if parameter.name == "combine" else values
+            assert shown == wanted, (fusion, parameter.name)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -29,9 +29,11 @@ def draw(rng: random.Random) -> tuple[Problem, Any]:
             8 * rng.randrange(1, 33),
             8 * rng.choice([rng.randrange(1, 50), rng.randrange(1, 200)]),
         )
+        combine = rng.choice(["", "", "ordered", "any"])
         problem = Problem(
-            "grouped_gemm", experts, n, k, 1, numerics=rng.choice(list(Numerics)), label="random"
-        )
+            "grouped_gemm", experts, n, k, rng.randrange(1, min(experts, 9) + 1) if combine else 1,
+            numerics=rng.choice(list(Numerics)), label="random", combine=combine,
+        )  # fmt: skip
         config = SPACE.view(problem, GPU).sample(rng)
         columns = -(-n // config.tile_n) * config.tile_n
         if MOST_TILE_ROWS * columns * k <= MOST_PRODUCTS:
@@ -44,7 +46,8 @@ def route(problem: Problem, tile_m: int, rng: random.Random) -> list[int]:
     active = rng.sample(range(problem.experts), rng.randrange(1, most + 1))
     rows = rng.randrange(1, max(2, MOST_TILE_ROWS - len(active) * tile_m))
     weights = [rng.random() ** 4 + 0.01 for _ in active]
-    counts = Counter(rng.choices(active, weights, k=rows))
+    tokens = max(1, rows // problem.top_k)
+    counts = Counter(rng.choices(active, weights, k=tokens * problem.top_k))
     return [counts[expert] for expert in range(problem.experts)]
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from search_spaces import Problem, find_gpu, space_for
 from search_spaces.gpu import GPUS
+from search_spaces.parameter import Parameter
 from search_spaces.problem import Numerics
 from templates import Built, CompilePool, Target, render
 from tests.emulator.all_pairs import Case, cover, possible_pairs, restricted, shown_pairs
 from tuner.emulated_gemm import check_config
 from tuner.small_problem import SmallProblem, small_problem
 
-SPACE = space_for("grouped_gemm")
+# How rows are combined has tests of its own.
+SPACE = replace(
+    space_for("grouped_gemm"),
+    parameters=tuple(
+        Parameter(p.name, p.values if p.name != "combine" else ("none",))
+        for p in space_for("grouped_gemm").parameters
+    ),
+)
 # The GPU with the most of everything, and shapes that leave out no value: K for 8 splits of the
 # longest tiles, N for the widest, all ways to accumulate. One of them has tails in N and K and more
 # experts than a warp scans at a time, the other has neither.

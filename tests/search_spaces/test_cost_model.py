@@ -361,3 +361,21 @@ def test_five_thousand_predictions_take_seconds() -> None:
         for config in configs:
             predict(MIXTRAL, config, HOPPER, rows)
     assert time.process_time() - start < 3.0
+
+
+def test_combining_costs_a_latency_for_one_token_and_a_few_percent_for_many() -> None:
+    plain = load_model("qwen3-30b-a3b").problem("down")
+    combining, config = replace(plain, combine="any"), GroupedGemmConfig.parse(MANY32)
+
+    def time_us(tokens: int, combine: str) -> float:
+        rows = Bucket(tokens * plain.top_k / plain.experts).histogram(plain, 0)
+        problem = plain if combine == "none" else combining
+        return predict(problem, replace(config, combine=combine), HOPPER, rows).total_us
+
+    one = {way: time_us(1, way) - time_us(1, "none") for way in ("ordered", "atomic", "reduce")}
+    assert 0.5 < one["ordered"] < 2
+    assert one["reduce"] > one["ordered"] + 1  # a second launch
+    many = {way: time_us(8192, way) / time_us(8192, "none") for way in one}
+    assert 1 < many["ordered"] < 1.06
+    assert many["atomic"] > many["ordered"]  # twice the bytes, and each sector read as well
+    assert many["reduce"] > many["ordered"]  # nothing hides the second pass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from tests.tuner.recordings import GPU, MANY, SMALL, made_up_recording, made_up_us
@@ -48,6 +50,15 @@ def test_proposals_are_valid_and_new(sampler: str) -> None:
     order = search(view, sampler, 40, seed=0)
     assert len(set(order)) == 40
     assert [config for config in order if view.explain(config)] == []
+
+
+def test_what_no_valid_config_has_is_never_proposed() -> None:
+    combining = replace(SMALL, combine="ordered")
+    for problem, values in ((SMALL, ("none",)), (combining, ("ordered", "reduce"))):
+        view = GROUPED_GEMM.view(problem, GPU)
+        assert distributions(view)["combine"] == CategoricalDistribution(values)
+        assert "f16" not in distributions(view)["acc"].choices  # type: ignore[attr-defined]
+        assert {config.combine for config in search(view, "tpe", 30, seed=0)} == set(values)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -12,6 +12,7 @@ from search_spaces.bucket import Bucket
 from search_spaces.constraint import Violation
 from search_spaces.errors import UserError
 from search_spaces.gpu import GpuSpec, find_gpu
+from search_spaces.parameter import Parameter
 from search_spaces.problems import AnyProblem
 from search_spaces.space import SearchSpace
 from tuner.backends.base import Candidate, Fidelity, Measurement
@@ -34,6 +35,11 @@ class RecordedView:
             for p in space.parameters
         )
         self.space = replace(space, parameters=tuple(kept), constraints=())
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of the space, with the values that were recorded."""
+        return self.space.parameters
 
     @property
     def count(self) -> int:
