@@ -25,7 +25,8 @@ from search_spaces.layer_problem import LayerProblem
 from tuning_db.records import TrialStatus
 
 COMMAND = (sys.executable, "-m", "engine.measure", "--op", "moe_layer", "--json")
-SILENCE = 300.0  # seconds without an event: weights of a large layer and kernels take a minute
+BEGIN = 600.0  # seconds until the first event: weights and reference of a large layer are made
+SILENCE = 300.0  # seconds without an event: a kernel that is not in the cache is compiled
 _BLINK = 0.05  # seconds between two looks
 
 
@@ -86,6 +87,7 @@ class LayerChild:
     watch: Callable[[int], None] = lambda pid: None
     environment: Mapping[str, str] | None = None
     command: Sequence[str] = COMMAND
+    begin: float = BEGIN
     silence: float = SILENCE
 
     def measure(self, question: Question, configs: Sequence[str]) -> list[Finding]:
@@ -109,15 +111,16 @@ class LayerChild:
             with process.stdin as stdin:  # the child ends when this is closed, or we are gone
                 stdin.write(question.line(configs))
                 stdin.flush()
-                silent = self._wait(process, out)
+                patience = self._wait(process, out)
             out.seek(0)
             err.seek(0)
             # The last line of a killed child may be half a line.
             lines = [line for line in out.read().splitlines(True) if line.endswith(b"\n")]
             said = err.read().decode(errors="replace").strip().splitlines()
         events = tuple(json.loads(line) for line in lines)
-        if silent:
-            return Answer(events, TrialStatus.TIMEOUT, f"no sign of life for {self.silence:g} s")
+        if patience is not None:
+            reason = f"no sign of life for {patience:g} s"
+            return Answer(events, TrialStatus.TIMEOUT, reason)
         return _ended(process.returncode, events, said[-1] if said else "no word")
 
     def _start(self, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -131,8 +134,8 @@ class LayerChild:
             start_new_session=True,  # Ctrl-C is for us
         )
 
-    def _wait(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> bool:
-        """Until it ends; True when it was killed for its silence. Raises Stopped."""
+    def _wait(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> float | None:
+        """Until it ends; the seconds of silence that it was killed for. Raises Stopped."""
         size, since = 0, time.monotonic()
         try:
             while process.poll() is None:
@@ -140,14 +143,15 @@ class LayerChild:
                     raise Stopped
                 if os.fstat(out.fileno()).st_size > size:
                     size, since = os.fstat(out.fileno()).st_size, time.monotonic()
-                if time.monotonic() - since > self.silence:
-                    return True
+                patience = self.silence if size else self.begin
+                if time.monotonic() - since > patience:
+                    return patience
                 self.watch(process.pid)
                 time.sleep(_BLINK)
         finally:
             process.kill()
             process.wait()
-        return False
+        return None
 
 
 def _ended(status: int, events: tuple[Mapping[str, Any], ...], last_word: str) -> Answer:
