@@ -83,6 +83,7 @@ def contest(
     """Entries in the order of ``peers``; what cannot run, or is wrong, is not timed."""
     expected = sample(layers[torch.float16], hidden, seed)
     graphs: dict[str, torch.cuda.CUDAGraph] = {}
+    alive: list[Forward] = []  # a graph reads the tensors it saw, and keeps none of them
     errors: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for peer in peers:
@@ -95,6 +96,7 @@ def contest(
             graph.replay()
             errors[peer.name] = check(out, expected, peer.dtype)
             graphs[peer.name] = graph
+            alive.append(forward)
         except FAILURES as error:
             reasons[peer.name] = one_line(error)
     names = list(graphs)
