@@ -6,8 +6,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search_spaces import GroupedGemmConfig, Numerics, Problem
+from search_spaces.problems import AnyProblem
 from templates import Built, render
 from templates.toolchain import OWN_INCLUDE
 from templates.variant import translation_unit
@@ -49,7 +51,7 @@ class Found:
     what: str
 
 
-def built_with(problem: Problem, config: GroupedGemmConfig, folder: Path, *edits: Edit) -> Built:
+def built_with(problem: AnyProblem, config: Any, folder: Path, *edits: Edit) -> Built:
     """The config's PTX with these edits made."""
     include = folder / "include"
     shutil.copytree(OWN_INCLUDE, include)

@@ -89,7 +89,7 @@ struct TokenChoice {
     return key_of(V::kTop2 ? first + second : first);
   }
 
-  // Groups of this lane that are in: bit i of word i / 32.
+  // Which of this lane's groups are in; a lane of a group that it shares sees what the others see.
   CUTE_DEVICE void choose_groups(float const* bias, bool (&in)[V::kLaneGroups]) const {
     Contest<V::kLanes, V::kLaneGroups, V::kGroupLanes> contest;
     CUTE_UNROLL
