@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from search_spaces.bucket import Bucket
-from search_spaces.problem import Problem
+from search_spaces.problems import AnyProblem
 from tuner.backends.base import Backend, Candidate, Fidelity, Measurement
 from tuning_db import TrialStatus
 
@@ -20,7 +20,9 @@ class BackendContract:
     """
 
     @pytest.fixture
-    def prepared(self, backend: Backend, problem: Problem, buckets: tuple[Bucket, Bucket]) -> None:
+    def prepared(
+        self, backend: Backend, problem: AnyProblem, buckets: tuple[Bucket, Bucket]
+    ) -> None:
         backend.prepare(problem, buckets[0], 1)
 
     def measure(self, backend: Backend, candidate: Candidate, fidelity: Fidelity) -> Measurement:
@@ -72,7 +74,7 @@ class BackendContract:
     def test_a_larger_bucket_takes_longer(
         self,
         backend: Backend,
-        problem: Problem,
+        problem: AnyProblem,
         buckets: tuple[Bucket, Bucket],
         candidates: list[Candidate],
     ) -> None:
