@@ -160,8 +160,8 @@ def _within(borders: Sequence[float]) -> Iterator[Skew]:
 
 
 def _frames_of_ours() -> int:
-    """Stack level of the first caller outside this package, as the warnings module counts."""
+    """Stack level of the first caller outside the engine, as the warnings module counts."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(__package__ or ""):
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("engine."):
         level, frame = level + 1, frame.f_back
     return level
