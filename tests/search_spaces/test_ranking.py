@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from search_spaces import Bucket, GroupedGemmConfig, UserError, load_model, predict, rank
+from search_spaces import (
+    Bucket,
+    GroupedGemmConfig,
+    UserError,
+    load_model,
+    predict,
+    rank,
+    space_for,
+)
 from search_spaces.grouped_gemm_space import GROUPED_GEMM
 from search_spaces.ranking import PROMOTION_PRICE
 from tests.search_spaces.spaces import HOPPER, MIXTRAL, TURING
@@ -109,3 +117,18 @@ def test_small_spaces_give_what_there_is() -> None:
 def test_no_valid_config_is_told() -> None:
     with pytest.raises(UserError, match="no valid grouped_gemm config"):
         rank(MIXTRAL, BUCKET, replace(TURING, smem_per_block=64), random.Random(0), samples=10)
+
+
+def test_gates_are_ranked_by_their_own_model() -> None:
+    gate, bucket, limit = load_model("qwen3-30b-a3b").gate(), Bucket(16), 32
+    ranked = rank(gate, bucket, TURING, random.Random(7), samples=600, limit=limit)
+    view = space_for(gate.op).view(gate, TURING)
+    assert len(ranked) == len({config.compile_key for config in ranked}) == limit
+    assert all(view.explain(config) == [] for config in ranked)
+    rows = bucket.histogram(gate, 0)
+    scores = [predict(gate, config, TURING, rows).total_us for config in ranked]
+    assert scores == sorted(scores)
+    assert scores[0] < predict(gate, view.default(), TURING, rows).total_us
+    # The model is a guess: neither a tail nor a number of lanes may fill the list.
+    for name in ("tail", "lanes"):
+        assert max(Counter(getattr(config, name) for config in ranked).values()) <= limit / 2

@@ -14,6 +14,7 @@ import pytest
 
 from search_spaces import Bucket, UserError, find_gpu, space_for
 from search_spaces.models import load_model
+from tests.tuner.cli import search
 from tuner.recording import RecordedTrial, Recording, Tables, Trials
 from tuning_db.records import TrialStatus
 
@@ -142,3 +143,21 @@ def test_a_missing_file_and_an_impossible_place(recording: Recording, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         recording.save(tmp_path / "file" / "r")
+
+
+def test_gates_are_recorded_and_replayed(recording: Recording, tmp_path: Path) -> None:
+    gate, bucket = load_model("qwen3-30b-a3b").gate(), Bucket.parse("16")
+    names = ("mma32x128x64_w1x4x1_s2_te_k1_l8_pass", "fma8x16x256_w1x4x1_s1_te_k1_l8_pass")
+    tried = {
+        name: RecordedTrial(TrialStatus.OK, 9.5 + i, 0.25, 1e-7) for i, name in enumerate(names)
+    }
+    tables: Tables = {**recording.trials, (gate, bucket): tried}
+    replace(recording, trials=tables).save(tmp_path / "r")
+    loaded = Recording.load(tmp_path / "r")
+    assert loaded.trials == tables
+    assert {problem.label for problem, _ in loaded.trials} == {PROBLEM.label, gate.label}
+    result = search(tmp_path, "--replay", str(tmp_path / "r"), "--json", "--sampler", "random")
+    assert result.returncode == 0, result.stderr
+    *_, place = json.loads(result.stdout)["places"]
+    assert place["problem"] == str(gate)
+    assert (place["winner"]["config"], place["winner"]["time_us"]) == (names[0], 9.5)
