@@ -67,14 +67,19 @@ def parse_shape(
 
 def parse_gate_shape(text: str, *, logits: bool = False) -> GateProblem:
     """The softmax gate of ``E=128,H=2048,top_k=8``, keys in any order; of given ``logits`` without
-    H. Raises UserError saying which part is wrong."""
+    H. Any gate by its problem's key. Raises UserError saying which part is wrong."""
+    if text.startswith("fused_gate/"):
+        return GateProblem.parse(text)
     values = _pairs(text, GATE_OF_LOGITS if logits else GATE)
     return GateProblem(values["E"], values.get("H", 0), values["top_k"])
 
 
 def parse_layer_shape(text: str, numerics: Numerics = Numerics.PROMOTED) -> LayerProblem:
     """The layer of ``E=8,H=4096,I=14336,top_k=2``, keys in any order, with a softmax gate: I counts
-    gate columns alone, or up columns. Raises UserError saying which part is wrong."""
+    gate columns alone, or up columns. Any layer by its problem's key, with the numerics it names.
+    Raises UserError saying which part is wrong."""
+    if text.startswith("moe_layer/"):
+        return LayerProblem.parse(text)
     values = _pairs(text, LAYER)
     gate = GateProblem(values["E"], values["H"], values["top_k"])
     return LayerProblem(gate, values["I"], numerics)

@@ -106,7 +106,7 @@ class Dispatcher:
         if isinstance(problem, Problem):
             words += _gemm_flags(problem)
         else:
-            words.append(f"--problem {problem.key}")
+            words.append(f"--shape {problem.key}")
         words.append(f"--buckets {buckets}")
         if self._skew not in (None, Skew()):
             words.append(f"--skew {self._skew}")
