@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from templates.build import build_batch
 from templates.built import Built, Target
 from templates.cache import KernelCache
 from templates.device import device_count, device_spec, device_uuid
-from templates.kernel import Kernel
+from templates.kernel import Kernel, packed
 from templates.variant import Variant
 from tests.build_variants import scale, variant
 from tests.conftest import cuda_device_count
@@ -53,13 +54,18 @@ def test_launch_runs_on_the_stream_given(tmp_path: Path) -> None:
         np.testing.assert_array_equal(out.get(), expected)
 
 
+def test_packed_scalars_are_what_c_lays_out() -> None:
+    scalars = [np.int32(-2), np.float32(1.5), np.int32(7)]
+    assert packed(scalars) == struct.pack("@ifi", -2, 1.5, 7)
+
+
 @pytest.mark.gpu
 def test_launch_is_recorded_by_a_capturing_stream(tmp_path: Path) -> None:
     import cupy
 
     kernel = loaded(tmp_path, scale("lm_a", factor=3))
     a, out = cupy.ones(128, dtype=cupy.int32), cupy.zeros(128, dtype=cupy.int32)
-    arguments = (a.data.ptr, out.data.ptr, np.int32(128))
+    arguments = (a.data.ptr, out.data.ptr, packed([np.int32(128)]))
     stream = cupy.cuda.Stream(non_blocking=True)
     kernel.launch((1, 1, 1), arguments, stream.ptr)  # loads the module, which no capture allows
     stream.synchronize()

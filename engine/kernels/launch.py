@@ -9,6 +9,7 @@ import torch
 
 from engine.kernels.scratch import Scratch
 from templates import Kernel, LaunchShape
+from templates.kernel import packed
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Launch:
         counters: Counters,
         device: torch.device,
     ) -> None:
-        self._passes = [(each.grid, each.scalars, each.smem_bytes) for each in shape.passes]
+        self._passes = [(each.grid, packed(each.scalars), each.smem_bytes) for each in shape.passes]
         sizes = (shape.workspace_bytes, shape.counters)
         self._scratch = sizes if any(sizes) else None
         self._launch = loaded.kernel.launch
@@ -86,4 +87,4 @@ class Launch:
     def _queue(self, pointers: tuple[int, ...], stream: int) -> None:
         with self._lock:
             for grid, scalars, smem_bytes in self._passes:
-                self._launch(grid, (*pointers, *scalars), stream, smem_bytes)
+                self._launch(grid, (*pointers, scalars), stream, smem_bytes)
