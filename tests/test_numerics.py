@@ -10,7 +10,9 @@ import pytest
 
 from search_spaces.numerics import (
     STEEPEST,
+    CombinedSums,
     GatedSums,
+    combined_bound,
     gated_bound,
     promotion_period,
     tolerance,
@@ -169,3 +171,32 @@ def test_no_activation_is_steeper_than_stated_nor_much_flatter(epilogue: str) ->
     x = np.linspace(-20, 20, 400_001)
     slope = np.abs(np.diff(activation(epilogue, x)) / np.diff(x)).max()
     assert 0.998 * STEEPEST[epilogue] <= slope <= STEEPEST[epilogue] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("acc", ["f32", "f16p2"])
+def test_combined_rows_stay_within_the_bound_and_not_far_below(acc: str, count: int) -> None:
+    """Weighted in fp32, rounded to fp16, added in fp32; atomically they stay in fp32."""
+    k, elements, rng = 512, 400, np.random.default_rng(count)
+    a = halves(rng, count * elements, k, 1.0)
+    b = halves(rng, count * elements, k, k**-0.5)
+    weights = rng.random((count, elements)).astype(np.float32)
+    exact = (a * b).sum(axis=1).reshape(count, elements)
+    scale = np.sqrt((a**2 * b**2).sum(axis=1)).reshape(count, elements)
+    products = sums(a, b, acc).reshape(count, elements).astype(np.float32) * weights
+    stated = CombinedSums(
+        total=(weights * exact).sum(axis=0),
+        size=np.abs(weights * exact).sum(axis=0),
+        scale=(weights * scale).sum(axis=0),
+        weight=weights.sum(axis=0),
+        count=count,
+    )
+    allowed = combined_bound(tolerance(acc, k), stated)
+    for parts in (products.astype(np.float16), products):
+        total = np.zeros(elements, np.float32)
+        for part in parts.astype(np.float32):
+            total += part
+        share = np.abs(total.astype(np.float16).astype(np.float64) - stated.total) / allowed
+        assert 0.1 < share.max() <= 1
+    left_out = np.abs(stated.total - (weights * exact)[1:].sum(axis=0)) > allowed
+    assert left_out.mean() > 0.85  # a slot: some weights are next to nothing

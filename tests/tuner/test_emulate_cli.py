@@ -76,6 +76,21 @@ def test_tokens_on_the_narrow_axis_need_fewer_mmas(capsys: pytest.CaptureFixture
     assert counts["mma"][0] == 9 * (16 // 8) * (32 // 16) * (3 * 32 // 8)
 
 
+def test_rows_that_are_combined(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of its tiles, two launches with reduce, and C of a row for each token."""
+    for suffix, ctas in (("co", 15), ("ca", 15), ("cr", 17)):
+        found = document(
+            capsys, "--config", f"{CONFIG}_{suffix}", *SHAPE, "--combine", "any", "--rows", "19,0,1"
+        )
+        assert found["problem"].endswith(".combine-any")
+        [config] = found["configs"]
+        assert (config["status"], config["tiles"]) == ("ok", 9)
+        assert config["ctas"] == ctas, suffix
+        counts = figures(found)
+        assert counts["written_bytes"][1] == 10 * 96 * 2
+        assert counts["read_bytes"][1] == 2 * 72 * (20 + 2 * 96) + 8 * 20
+
+
 def test_a_gated_and_gathered_layer(capsys: pytest.CaptureFixture[str]) -> None:
     """Half the columns are written, and each row's number is read beside its token's row."""
     fused = ("--epilogue", "swiglu", "--gather")
@@ -182,6 +197,17 @@ def test_a_planted_bug_is_told_first(
         (["--config", "default", "--rows", "0,0"], "there is nothing to launch"),
         (["--config", "default", *SHAPE, "--rows", "1,1,1,1,1"], "has 5 experts, the problem 4"),
         (["--config", "default", "--bucket", "4", "--rows", "1"], "not allowed with"),
+        (["--config", "default", "--combine", "any"], "combine any goes with layer down"),
+        (["--config", CONFIG, *SHAPE, "--combine", "any"], "rows of C are combined here"),
+        (["--config", f"{CONFIG}_co", *SHAPE], "combine=ordered: rows of C stay apart"),
+        (
+            ["--config", "default", *SHAPE, "--combine", "any", "--rows", "3"],
+            "3 rows are no whole tokens of top_k=2",
+        ),
+        (
+            ["--config", "default", *SHAPE, "--combine", "any", "--rows", "4", "--ctas", "1"],
+            "--ctas 1 does not go with --combine",
+        ),
         (["--config", "default", "--bucket", "16"], "at most 1.1 GB are emulated"),
         (["--config", "default", "--lines", "0"], "--lines: 0 is not a whole number"),
         (["--config", "default", "--seed", "x"], "--seed: 'x' is not a whole number"),

@@ -43,6 +43,14 @@ OPTIONS = {
     "epilogue": (["--epilogue", "swigl"], "unknown epilogue 'swigl' (did you mean swiglu?)"),
     "epilogue of down": (["--layer", "down", "--epilogue", "swiglu"], "go with gate_up"),
     "gather for down": (["--layer", "down", "--gather"], "go with gate_up"),
+    "combine": (["--combine", "order"], "unknown combine 'order' (did you mean ordered?)"),
+    "combine for gate_up": (["--layer", "gate_up", "--combine", "any"], "goes with layer down"),
+    "combine and gate": (
+        ["--shape", SHAPE, "--combine", "any", "--epilogue", "geglu"],
+        "combine does not go with epilogue geglu",
+    ),
+    "combine a gate": (["--op", "fused_gate", "--combine", "any"], "--combine does not go with"),
+    "combine a recording": (["--replay", "r.json.gz", "--combine", "any"], "does not"),
     "gated N": (
         ["--shape", "E=8,N=520,K=512,top_k=2", "--epilogue", "geglu"],
         "N=520 with epilogue geglu is not a multiple of 16",

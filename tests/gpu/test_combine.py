@@ -1,0 +1,152 @@
+"""Combined rows on a GPU: every parameter, real sizes, graphs that are replayed, nothing waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.kernels import TunedKernels, grouped_gemm_reference
+from search_spaces import Bucket, GroupedGemmConfig, Numerics, Problem, load_model, space_for
+from search_spaces.numerics import tolerance
+from templates import CompilePool
+from templates.device import device_spec
+from tests.gpu.test_dispatch import waiting_is_an_error
+from tests.gpu.test_grouped_gemm import DEVICE, SPACE, inputs_of, jobs, run
+from tests.pairs import covering
+from tuner.bound_kernel import bind
+from tuner.inputs import Inputs, make_inputs
+from tuner.reference import full_reference, sampled_reference
+from tuner.verify import check_values
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore::engine.kernels.NotTunedWarning"),
+]
+RAGGED = Problem("grouped_gemm", 5, 520, 1000, 2, numerics=Numerics.FP16, combine="any")
+WHOLE = Problem("grouped_gemm", 8, 1024, 2048, 4, numerics=Numerics.FP16, combine="any")
+HISTOGRAMS = ([3, 0, 70, 1, 130], [0, 0, 0, 0, 516], [1, 1, 2, 0, 0], [0, 257, 256, 255, 0])
+WAYS = ("ordered", "atomic", "reduce")
+QWEN3 = replace(load_model("qwen3-30b-a3b").problem("down"), combine="any")
+MIXTRAL = replace(load_model("mixtral-8x7b").problem("down"), combine="any")
+LARGE = GroupedGemmConfig.parse("128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1")
+SMALL = GroupedGemmConfig.parse("16x64x64_w1x2x2_s2_sw3.3.3_f32_r1x16_nm_cs_o1_g8_k2")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[CompilePool]:
+    with CompilePool() as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=str)
+def test_every_parameter_with_every_way_to_combine(problem: Problem, pool: CompilePool) -> None:
+    names = ("combine", "swap", "split_k", "warps_k", "tile_m", "tile_n")
+    configs = covering(SPACE.view(problem, device_spec()), names, seed=21, draws=300)
+    built = jobs(pool, problem, configs)
+    for histogram in HISTOGRAMS:
+        inputs = inputs_of(problem, histogram, seed=sum(histogram))
+        reference = list(full_reference(inputs))
+        for job, kernel in zip(built, bind(built, inputs), strict=True):
+            run(kernel, inputs)
+            bound = tolerance(job.config.acc, problem.k)
+            verdict = check_values(inputs.c, reference, bound)
+            assert verdict.ok, f"{job.config} on {histogram}: {verdict.reason}"
+
+
+@pytest.mark.parametrize("tokens", [1, 33, 8192])
+@pytest.mark.parametrize("problem", [QWEN3, MIXTRAL], ids=str)
+def test_real_sizes_repeat_to_the_bit(problem: Problem, tokens: int, pool: CompilePool) -> None:
+    """Thousands of CTAs race for the counters; ordered and reduced sums have the same bits."""
+    bucket = Bucket(tokens * problem.top_k / problem.experts)
+    inputs = make_inputs(problem, bucket, 3, DEVICE)
+    sample = sampled_reference(inputs)
+    for base in (LARGE, SMALL):
+        built = jobs(pool, problem, [replace(base, combine=way) for way in WAYS])
+        kernels = dict(zip(WAYS, bind(built, inputs), strict=True))
+        results: dict[str, torch.Tensor] = {}
+        for way, kernel in kernels.items():
+            run(kernel, inputs)
+            verdict = check_values(inputs.c, [sample], tolerance("f32", problem.k))
+            assert verdict.ok, f"{base} {way}: {verdict.reason}"
+            results[way] = inputs.c.clone()
+        assert torch.equal(results["ordered"], results["reduce"])
+        for _ in range(20):
+            run(kernels["ordered"], inputs)
+            assert torch.equal(inputs.c, results["ordered"])
+
+
+def forced(problem: Problem, way: str, folder: Path) -> TunedKernels:
+    """Kernels that run the default tile with this way to combine."""
+    kernels = TunedKernels(folder / "none.sqlite", DEVICE, problem.numerics)
+    config = space_for(problem.op).view(problem, device_spec()).default()
+    kernels.force(problem, str(replace(config, combine=way)))
+    return kernels
+
+
+def call(kernels: TunedKernels, inputs: Inputs, out: torch.Tensor) -> torch.Tensor:
+    return kernels.grouped_gemm(
+        inputs.a, inputs.b, inputs.offsets, slots=inputs.slots, weights=inputs.weights,
+        combine="any", top_k=inputs.problem.top_k, out=out,
+    )  # fmt: skip
+
+
+def expected(inputs: Inputs) -> torch.Tensor:
+    return grouped_gemm_reference(
+        inputs.a, inputs.b, inputs.offsets, slots=inputs.slots, weights=inputs.weights
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_graph_is_replayed_on_new_routings(way: str, tmp_path: Path) -> None:
+    """Rows move between experts and slots between rows; weights and activations change."""
+    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
+    kernels = forced(problem, way, tmp_path)
+    inputs = inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0])
+    out = torch.empty_like(inputs.c)
+    call(kernels, inputs, out)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call(kernels, inputs, out)
+    for seed, histogram in enumerate(([120], [15] * 8, [0] * 7 + [120], [1, 0, 0, 119], [40] * 3)):
+        other = inputs_of(problem, histogram, seed=10 + seed)
+        for mine, new in zip(inputs.operands, other.operands, strict=True):
+            if mine is not None and new is not None:
+                mine.copy_(new)
+        out.fill_(torch.nan)
+        graph.replay()
+        torch.testing.assert_close(out, expected(inputs), rtol=2e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_warm_call_waits_for_nothing(way: str, tmp_path: Path) -> None:
+    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
+    kernels = forced(problem, way, tmp_path)
+    inputs = inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0])
+    out = torch.empty_like(inputs.c)
+    call(kernels, inputs, out)
+    with waiting_is_an_error():
+        torch.cuda._sleep(1_000_000_000)
+        call(kernels, inputs, out)
+        assert not torch.cuda.current_stream().query()
+    torch.testing.assert_close(out, expected(inputs), rtol=2e-3, atol=1e-2)
+
+
+def test_two_streams_have_counters_of_their_own(tmp_path: Path) -> None:
+    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
+    kernels = forced(problem, "ordered", tmp_path)
+    both = [inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0], seed=seed) for seed in (1, 2)]
+    outs = [torch.empty_like(inputs.c) for inputs in both]
+    first = [call(kernels, *pair).clone() for pair in zip(both, outs, strict=True)]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream(), torch.cuda.Stream()]
+    for _ in range(50):
+        for stream, inputs, out in zip(streams, both, outs, strict=True):
+            with torch.cuda.stream(stream):
+                call(kernels, inputs, out)
+    torch.cuda.synchronize()
+    assert all(torch.equal(out, one) for out, one in zip(outs, first, strict=True))
