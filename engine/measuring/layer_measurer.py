@@ -79,8 +79,6 @@ class LayerMeasurer:
         if self.device.type == "cpu":
             return self._run
         self._force(config)
-        self._run()  # what is done once only is done before the capture
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._run()
-        return graph.replay
+        graphed = self._layer.capture(self.request.tokens)
+        graphed.hidden.copy_(self._hidden)
+        return graphed.replay

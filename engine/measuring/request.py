@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -61,18 +60,6 @@ class Request:
             device=str(values["device"]),
             **numbers,
         )
-
-    def to_json(self) -> str:
-        """One line that reads back."""
-        values: dict[str, Any] = {
-            "problem": str(self.problem),
-            "tokens": self.tokens,
-            "skew": str(self.skew),
-            "configs": [str(config) for config in self.configs],
-            "seed": self.seed,
-            "device": self.device,
-        }
-        return json.dumps(values)
 
     def torch_device(self) -> torch.device:
         """Raises UserError where there is no such GPU."""
