@@ -38,6 +38,7 @@ EXAMPLES = """examples:
   python -m tuner.search --layer gate_up --epilogue swiglu --gather    what a MoE layer launches
   python -m tuner.search --layer down --combine ordered                    what it launches next
   python -m tuner.search --op fused_gate --model qwen3-30b-a3b             its router
+  python -m tuner.search --op moe_layer --model qwen3-30b-a3b    gate, both GEMMs, the whole layer
   python -m tuner.search --resume                          go on where a killed run stopped
 
 A new run measures afresh and deletes nothing: its winner has to beat the present one in the final.

@@ -76,6 +76,8 @@ def print_plan(console: Console, plan: Plan) -> None:
                 shown_problems.setdefault(str(place.problem), place)
         for name, place in shown_problems.items():
             console.print(f"problem  {name}: {place.view.count:,} valid configs", markup=False)
+    if plan.layer is not None:
+        console.print(f"layer    {plan.layer}: its parts, then the best together", markup=False)
     buckets = ", ".join(dict.fromkeys(str(place.bucket) for place in plan.places))
     console.print(f"buckets  {buckets} (tokens per expert @ skew)", markup=False)
     console.print(f"budget   {budget_text(plan)}", markup=False)
