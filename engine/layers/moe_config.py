@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search_spaces import Numerics, UserError
@@ -65,11 +65,5 @@ class MoEConfig:
                 f"the model's config: field 'hidden_act' is {activation!r}: supported are "
                 f"{', '.join(_EPILOGUES)}"
             )
-        problem = LayerProblem(
-            gate=model.gate(),
-            intermediate=model.intermediate,
-            numerics=numerics,
-            epilogue=_EPILOGUES[str(activation)],
-            label=model.name,
-        )
+        problem = replace(model.layer(numerics), epilogue=_EPILOGUES[str(activation)])
         return cls(problem, model.router.scaling, model.shared_intermediate)
