@@ -21,11 +21,13 @@ from tuner.layer_child import LayerChild, Question, Stopped
 from tuner.layer_place import LayerPlace, layer_places
 from tuner.ledger import Ledger
 from tuner.place_search import Run
+from tuner.plan import Plan
 from tuner.report import Outcome
 from tuner.target import Target
 from tuning_db.records import Source, TrialRecord, TrialStatus, Verified
 from tuning_db.url import ENVIRONMENT
 
+SHARE = 0.5  # of a place's time: making a layer and ten checks take about as long as half a search
 NOBODY = Verdict(None, None)
 
 
@@ -48,6 +50,12 @@ class LayerOutcome:
         """The winner's, if there is one."""
         winner = self.verdict.winner
         return None if winner is None else LayerConfig.parse(winner.config)
+
+
+def reserved_for_layers(plan: Plan) -> float:
+    """How many places' worth of a run's minutes is kept for whole layers that are measured."""
+    measured = (target for target in plan.targets if target.cards)
+    return SHARE * sum(len(layer_places(plan, target)) for target in measured)
 
 
 def search_layers(

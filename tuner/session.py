@@ -9,7 +9,7 @@ from threading import Event
 from tuner.clock import Clock
 from tuner.coordinator import Limits
 from tuner.equipment import Equipment, equip
-from tuner.layer_stage import LayerOutcome, search_layers
+from tuner.layer_stage import LayerOutcome, reserved_for_layers, search_layers
 from tuner.neighbours import buckets_below, rematch, winner_of
 from tuner.place_search import Run, search_place
 from tuner.plan import Place, Plan
@@ -43,7 +43,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     outcomes: list[Outcome] = []
     run: Run | None = None
     effort = plan.options.effort
-    clock = Clock(effort.minutes, len(plan.places) + reserved(plan))
+    clock = Clock(effort.minutes, len(plan.places) + reserved(plan) + reserved_for_layers(plan))
     regrets: list[Regret] = []
     layers: list[LayerOutcome] = []
     try:

@@ -29,16 +29,27 @@ class Checked:
 class LayerMeasurer:
     """Makes the layer, its input and the oracle's answer from the request, on its device.
 
-    On a CPU torch references answer, whatever the config. Raises UserError without that device.
+    On a CPU torch references answer, whatever the config. Raises UserError without that device, and
+    where the layer does not fit its memory.
     """
 
     def __init__(self, request: Request) -> None:
         self.request, self.device = request, request.torch_device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        problem, tokens = request.problem, request.tokens
-        self._kernels = TunedKernels(None, self.device, problem.numerics)
-        inputs = make_inputs(problem, tokens, request.skew, request.seed, self.device)
+        self._kernels = TunedKernels(None, self.device, request.problem.numerics)
+        try:
+            self._prepare()
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition(". ")[0]
+            raise UserError(
+                f"{request.problem} with {request.tokens} tokens does not fit the GPU's memory "
+                f"({reason}): measure fewer tokens"
+            ) from None
+
+    def _prepare(self) -> None:
+        problem, tokens = self.request.problem, self.request.tokens
+        inputs = make_inputs(problem, tokens, self.request.skew, self.request.seed, self.device)
         self._hidden = inputs.hidden
         self._answer = torch.empty_like(inputs.hidden)
         self._layer = MoE(MoEConfig(problem), inputs.weights, self._kernels, max_tokens=tokens)
