@@ -13,7 +13,7 @@ from search_spaces import Problem, find_gpu, space_for
 from search_spaces.gate_problem import GateProblem
 from templates import CompilePool
 from tests.emulator.emulated_kernels import EmulatedLaunches, emulated_kernels
-from tests.engine.moe_families import ROUTINGS, Case, make_case
+from tests.engine.moe_families import Case, make_case
 from tests.engine.test_moe_parity import assert_close
 
 
@@ -21,9 +21,9 @@ from tests.engine.test_moe_parity import assert_close
 def test_gate_and_two_gemms_make_a_layer(family: str, tmp_path: Path, pool: CompilePool) -> None:
     """Few tokens and many; memory is poisoned before each."""
     kernels, launches = emulated_kernels(str(tmp_path / "none.sqlite"), pool)
-    for count, routing in zip((1, 7, 33), ROUTINGS, strict=True):
+    for count, routing in ((1, "uniform"), (19, "one")):
         run_layer(make_case(family, routing, seed=count), count, kernels, launches)
-    assert 3 * 3 <= launches.launches <= 3 * 5
+    assert 2 * 3 <= launches.launches <= 2 * 5
 
 
 def test_passes_of_their_own_sort_and_combine(tmp_path: Path, pool: CompilePool) -> None:
