@@ -81,8 +81,11 @@ def test_gathering_reads_each_number_once(pool: CompilePool) -> None:
 
 
 def test_default_configs_compile_and_spill_nothing(pool: CompilePool) -> None:
-    [built] = build(pool, MIXTRAL, [SPACE.view(MIXTRAL, CARD).default()])
-    assert built.binaries["sm_75"].resources.spill_stores == 0
+    for problem in (MIXTRAL, replace(MIXTRAL, combine="any")):
+        default = SPACE.view(problem, CARD).default()
+        ways = ("ordered", "atomic", "reduce") if problem.combine else ("none",)
+        for built in build(pool, problem, [replace(default, combine=way) for way in ways]):
+            assert built.binaries["sm_75"].resources.spill_stores == 0
 
 
 def test_every_parameter_changes_the_machine_code_or_the_launch(pool: CompilePool) -> None:

@@ -56,7 +56,7 @@ CUTE_DEVICE void sum_parts(half_t const* parts, int top_k, half_t* c) {
       for (int column = 0; column < 8; ++column) sums[column] += float(columns[column]);
     }
   }
-  *reinterpret_cast<uint4*>(c) = packed(sums);
+  __stcg(reinterpret_cast<uint4*>(c), packed(sums));
 }
 
 // Eight columns of C from their fp32 sums, which are zero afterwards.
@@ -64,7 +64,7 @@ CUTE_DEVICE void round_sums(float* sums, half_t* c) {
   float4 *low = reinterpret_cast<float4*>(sums), *high = low + 1;
   float4 const a = __ldcg(low), b = __ldcg(high);
   *low = *high = float4{};
-  *reinterpret_cast<uint4*>(c) = packed({a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w});
+  __stcg(reinterpret_cast<uint4*>(c), packed({a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}));
 }
 
 // After all threads stored their part of the tile. Rows are dealt out to the warps; a warp then

@@ -11,6 +11,12 @@ CUTE_DEVICE uint32_t weighted(float low, float low_weight, float high, float hig
   return pack(saturated(low * low_weight), saturated(high * high_weight));
 }
 
+// red.global.add.f32 (PTX ISA, "red"): an addition in L2 that nothing waits for.
+CUTE_DEVICE void add_to(float* sum, float value) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(sum)), "f"(value)
+               : "memory");
+}
+
 // Four lanes hold one pair each of a row in each of four 8x8 blocks. They trade them, so that lane
 // q of the four ends up with the whole row in block q: 16 bytes instead of four times 4.
 CUTE_DEVICE uint4 whole_row(uint32_t (&pairs)[4]) {
@@ -105,20 +111,25 @@ struct WeightedRows {
       __stcg(reinterpret_cast<uint4*>(parts + size_t(slot) * V::kN + n), whole);
   }
 
-  // red.global.add.f32 onto the sums of each row's token; sums_of(token): at the tile's first
-  // column.
+  // Onto the fp32 sums of each row's token; sums_of(token): at the tile's first column.
   template <class Sums>
   CUTE_DEVICE void add(Accumulator<V> const& acc, int top_k, Sums const& sums_of) const {
+    constexpr int kX = V::X::kBlocks, kY = 2 * V::Y::kBlocks;  // a thread's elements along each
     int const first_x = typename V::CX{}(int(threadIdx.x));
     int const first_y = typename V::CY{}(int(threadIdx.x));
     CUTE_UNROLL
-    for (int i = 0; i < acc.kCount; ++i) {
-      int const x = first_x + i / 4 % acc.kX * 16 + i % 4 / 2 * 8;
-      int const y = first_y + i / 4 / acc.kX * 8 + i % 2;
-      int const m = V::kSwap ? y : x, n = V::kSwap ? x : y;
-      RoutedRow const row = table[m];
-      if (row.slot >= 0 && (V::kN % V::kTileN == 0 || n < columns))
-        atomicAdd(sums_of(row.slot / top_k) + n, acc.total(i) * row.weight);
+    for (int down = 0; down < (V::kSwap ? kY : kX); ++down) {
+      RoutedRow const row =
+          table[V::kSwap ? first_y + down / 2 * 8 + down % 2 : first_x + 8 * down];
+      if (row.slot < 0) continue;
+      float* sums = sums_of(row.slot / top_k);
+      CUTE_UNROLL
+      for (int across = 0; across < (V::kSwap ? kX : kY); ++across) {
+        int const x = V::kSwap ? across : down, y = V::kSwap ? down : across;
+        int const n = V::kSwap ? first_x + 8 * x : first_y + y / 2 * 8 + y % 2;
+        if (V::kN % V::kTileN == 0 || n < columns)
+          add_to(sums + n, acc.total(x % 2 * 2 + y % 2, x / 2, y / 2) * row.weight);
+      }
     }
   }
 };
