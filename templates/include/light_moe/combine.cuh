@@ -1,6 +1,6 @@
 // A token's rows become one of C. Each is multiplied by its routing weight and left in the token's
 // slot; who finishes the last of them for an n-tile sums that part of the token, slot 0 first. No
-// CTA waits for another, and equal inputs give equal bits, unless fp32 sums are added up atomically.
+// CTA waits for another. Equal inputs give equal bits, unless fp32 sums are added up atomically.
 #pragma once
 
 #include <light_moe/reduction.cuh>
@@ -32,8 +32,8 @@ struct TokenCounters {
 };
 
 CUTE_DEVICE uint4 packed(float const (&sums)[8]) {
-  return {pack(saturated(sums[0]), saturated(sums[1])), pack(saturated(sums[2]), saturated(sums[3])),
-          pack(saturated(sums[4]), saturated(sums[5])), pack(saturated(sums[6]), saturated(sums[7]))};
+  auto const pair = [&](int i) { return pack(saturated(sums[i]), saturated(sums[i + 1])); };
+  return {pair(0), pair(2), pair(4), pair(6)};
 }
 
 // Eight columns of C from those of the token's slots. parts: the first slot's, c: where they go.
@@ -94,8 +94,8 @@ CUTE_DEVICE void count_rows(RoutedRow* table, TokenCounters<V> counters, int n_t
     }
     __syncwarp();
     for (int i = lane; i < __popc(complete) * kChunks; i += 32) {
-      int const n = i % kChunks * 8;
-      if (V::kN % V::kTileN == 0 || n < columns) finish(table[first + i / kChunks * kWarps].slot, n);
+      int const n = i % kChunks * 8, done = table[first + i / kChunks * kWarps].slot;
+      if (V::kN % V::kTileN == 0 || n < columns) finish(done, n);
     }
     __syncwarp();
   }
