@@ -10,10 +10,12 @@ LEAST = 0.25  # of a place's share is for its search, however long finals take
 
 
 class Clock:
-    """``deadline`` is asked for once as each of ``places`` begins; a fraction of one is reserve.
+    """``begin`` is called as each of ``places`` begins, ``deadline`` once when its search does, if
+    it needs one; a fraction of a place is reserve.
 
-    A place goes on after its search: what is in flight ends, the final is held. How long is learnt
-    from the places before, so that late ones do not pay for early ones.
+    A place goes on after its search: what is in flight ends, the final is held, and the next one
+    makes its inputs. How long is learnt from the places before, so that late ones do not pay for
+    early ones.
     """
 
     def __init__(
@@ -28,15 +30,18 @@ class Clock:
         """Whether all the minutes have passed."""
         return self._end is not None and self._now() >= self._end
 
+    def begin(self) -> None:
+        """Turns to the next place, which may turn out to need no search."""
+        self._left -= 1
+
     def deadline(self) -> float | None:
-        """When the next place's search ends, on the clock ``now``; None without a limit."""
+        """When the present place's search ends, on the clock ``now``; None without a limit."""
         if self._end is None:
             return None
         now = self._now()
         if self._deadline is not None:
             self._overruns.append(max(0.0, now - self._deadline))
-        share = max(0.0, self._end - now) / self._left
+        share = max(0.0, self._end - now) / (self._left + 1)
         overrun = fmean(self._overruns) if self._overruns else 0.0
-        self._left -= 1
         self._deadline = now + max(share - overrun, LEAST * share)
         return self._deadline

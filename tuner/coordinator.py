@@ -29,17 +29,21 @@ BuildFuture: TypeAlias = "Future[list[Built | BuildError]]"
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop proposing: after ``trials`` in all, at ``deadline`` (monotonic), on ``stop``."""
+    """When to stop proposing: after ``trials`` in all, at a deadline, on ``stop``.
+
+    ``deadline`` (monotonic, None for none) is asked for once, as the first config is proposed: the
+    start of a card's process and the making of inputs are not taken off the time to search in.
+    """
 
     stop: Event
     trials: int | None = None
-    deadline: float | None = None
+    deadline: Callable[[], float | None] = lambda: None
 
-    def allow(self, trials: int) -> bool:
-        """Whether one more may be proposed when there are ``trials``."""
+    def allow(self, trials: int, until: float | None) -> bool:
+        """Whether one more may be proposed when there are ``trials``, before ``until``."""
         if self.stop.is_set() or (self.trials is not None and trials >= self.trials):
             return False
-        return self.deadline is None or time.monotonic() < self.deadline
+        return until is None or time.monotonic() < until
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,10 @@ class Coordinator:
         On ``limits.stop`` it leaves what is in flight; otherwise it waits for it.
         """
         wanted = deque(config for config in first if config not in self._study.tried)
+        until = limits.deadline()
         while not limits.stop.is_set():
             self._dispatch()
-            proposed = self._propose(wanted, limits)
+            proposed = self._propose(wanted, limits, until)
             if not self._building and not self._running:
                 return
             # A proposal costs the sampler some 50 ms, in which a card may fall idle: results are
@@ -98,11 +103,12 @@ class Coordinator:
         times = [r.time_us for r in self.records if r.status is TrialStatus.OK and r.time_us]
         return min(times, default=None)
 
-    def _propose(self, wanted: deque[Any], limits: Limits) -> bool:
+    def _propose(self, wanted: deque[Any], limits: Limits, until: float | None) -> bool:
         """Sends one more config to be built; False when that is enough for now."""
         ahead = len(self._building) + len(self._ready)
         in_flight = ahead + len(self._running)
-        if ahead >= self._builder.depth or not limits.allow(len(self.records) + in_flight):
+        trials = len(self.records) + in_flight
+        if ahead >= self._builder.depth or not limits.allow(trials, until):
             return False
         proposal = self._study.ask(wanted.popleft() if wanted else None)
         if proposal is None:

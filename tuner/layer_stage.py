@@ -6,7 +6,7 @@ layer's time is the sum of what its parts were predicted to take, and no child i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -27,8 +27,10 @@ from tuner.target import Target
 from tuning_db.records import Source, TrialRecord, TrialStatus, Verified
 from tuning_db.url import ENVIRONMENT
 
-SHARE = 0.5  # of a place's time: making a layer and ten checks take about as long as half a search
+SECONDS = 12.0  # a bucket: Python, torch and CUDA start in a child, a layer is made, ten checks
+MOST = 0.5  # of a run's minutes is kept for layers: without winners of parts there is nothing
 NOBODY = Verdict(None, None)
+NO_TIME = "its minutes are over: give more with --minutes, or go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -52,25 +54,36 @@ class LayerOutcome:
         return None if winner is None else LayerConfig.parse(winner.config)
 
 
-def reserved_for_layers(plan: Plan) -> float:
-    """How many places' worth of a run's minutes is kept for whole layers that are measured."""
+def reserved_for_layers(plan: Plan, searched: float) -> float:
+    """How many places' worth of a run's minutes is kept for whole layers that are measured, where
+    searches are worth ``searched`` places."""
+    minutes = plan.options.effort.minutes
+    if minutes is None:
+        return 0.0
     measured = (target for target in plan.targets if target.cards)
-    return SHARE * sum(len(layer_places(plan, target)) for target in measured)
+    wanted = SECONDS * sum(len(layer_places(plan, target)) for target in measured)
+    share = min(wanted / (60 * minutes), MOST)
+    return searched * share / (1 - share)
 
 
 def search_layers(
-    outcomes: Sequence[Outcome], target: Target, run: Run, stop: Event
+    outcomes: Sequence[Outcome],
+    target: Target,
+    run: Run,
+    stop: Event,
+    over: Callable[[], bool] = lambda: False,
 ) -> list[LayerOutcome]:
     """Measures every bucket of the plan's layer on one GPU model, and stores who won.
 
     The cards are to be free: what was searched on them is over. An interrupted bucket leaves
-    nothing behind, and ``--resume`` begins it anew.
+    nothing behind, and ``--resume`` begins it anew; none is measured any more once the run's time
+    is ``over``.
     """
     found: list[LayerOutcome] = []
     guest = None
     for place in layer_places(run.plan, target):
         try:
-            found.append(_search(place, outcomes, guest, run, stop))
+            found.append(_search(place, outcomes, guest, run, stop, over))
             guest = found[-1].config or guest
         except Stopped:
             break
@@ -85,6 +98,7 @@ def _search(
     guest: LayerConfig | None,
     run: Run,
     stop: Event,
+    over: Callable[[], bool],
 ) -> LayerOutcome:
     if stop.is_set():
         raise Stopped
@@ -97,6 +111,8 @@ def _search(
     configs = candidates(place, parts, guest, _present(place, run))
     final = ledger.last_final()
     held = run.plan.options.resume and final.keys() >= {str(config) for config in configs}
+    if not held and place.source is Source.MEASURED and over():
+        return LayerOutcome(place, skipped=NO_TIME)
     if not held:
         records = map(ledger.whole, _judge(place, configs, parts, run, stop))
         final = {record.config: [record] for record in records}

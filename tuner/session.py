@@ -43,7 +43,8 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
     outcomes: list[Outcome] = []
     run: Run | None = None
     effort = plan.options.effort
-    clock = Clock(effort.minutes, len(plan.places) + reserved(plan) + reserved_for_layers(plan))
+    searched = len(plan.places) + reserved(plan)
+    clock = Clock(effort.minutes, searched + reserved_for_layers(plan, searched))
     regrets: list[Regret] = []
     layers: list[LayerOutcome] = []
     try:
@@ -53,12 +54,13 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                 _book(run.db, equipment)
                 for place in _places(plan, target):
                     if not stop.is_set():
-                        limits = Limits(stop, effort.trials, clock.deadline())
+                        clock.begin()
+                        limits = Limits(stop, effort.trials, clock.deadline)
                         _search(place, outcomes, run, equipment, limits)
                 regrets += split_buckets(
                     outcomes, target, run, equipment, lambda: stop.is_set() or clock.over()
                 )
-            layers += search_layers(outcomes, target, run, stop)
+            layers += search_layers(outcomes, target, run, stop, clock.over)
     except BaseException as error:
         if run is not None:
             _end(run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")

@@ -159,7 +159,8 @@ def test_only_contenders_are_timed_at_length(
 
 def test_a_deadline_ends_the_proposals(db: TuningDB, place: Place, backend: SlowReplay) -> None:
     coordinator = coordinate(db, place, backend, RecordedBuilder())
-    limits = Limits(Event(), deadline=time.monotonic() + 0.5)
+    end = time.monotonic() + 0.5
+    limits = Limits(Event(), deadline=lambda: end)
     coordinator.run([], limits, ignore)
     assert 0 < len(coordinator.records) < place.view.count
 
