@@ -1,4 +1,7 @@
-"""Interrupt: Ctrl-C quits while nothing has begun; in a search, the first asks it to end."""
+"""Interrupt: Ctrl-C quits while nothing has begun; in a search, the first asks it to end.
+
+SIGTERM, by which batch systems and ``timeout`` end a command, counts as Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from typing import NoReturn, TypeAlias
 from search_spaces.command_line import EXIT_INTERRUPTED
 
 Handler: TypeAlias = "Callable[[int, FrameType | None], None]"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def quit_on_interrupt() -> Iterator[None]:
-    """SIGINT ends the process at once; for the time before anything is written.
+    """Either signal ends the process at once; for the time before anything is written.
 
     As an exception it would pass for a broken installation where it hits the import of a library.
     """
@@ -32,7 +36,7 @@ def quit_on_interrupt() -> Iterator[None]:
 
 @contextmanager
 def stop_on_interrupt(notice: Callable[[str], None]) -> Iterator[Event]:
-    """An event that the first SIGINT sets; the next one raises KeyboardInterrupt as usual."""
+    """An event that the first signal sets; the next one raises KeyboardInterrupt."""
     stop = Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -47,8 +51,9 @@ def stop_on_interrupt(notice: Callable[[str], None]) -> Iterator[Event]:
 
 @contextmanager
 def _handled(handle: Handler) -> Iterator[None]:
-    previous = signal.signal(signal.SIGINT, handle)
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -134,8 +134,9 @@ def test_a_search_that_is_still_going_is_not_resumed(folder: Path) -> None:
     assert run_statuses(folder) == ["running"]
 
 
-def test_ctrl_c_keeps_what_was_found(folder: Path) -> None:
-    status, output = start_and_signal(folder, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_ctrl_c_keeps_what_was_found(folder: Path, number: signal.Signals) -> None:
+    status, output = start_and_signal(folder, number)
     assert status == 130, output
     trials = stored(folder)
     assert len(trials) < TRIALS
