@@ -20,19 +20,38 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.bench_moe_layer import MODELS, TOKENS, parse_tokens
-from scripts.bench_report import out_folder, provenance, table, write
+from scripts.bench_report import in_time, out_folder, provenance, table, write
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
 from search_spaces import UserError
 from search_spaces.gate_problem import GateProblem
-from search_spaces.models import load_model
+from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec, device_uuid
 from tuner.provenance import command_line
 
 EAGER_GOAL, LIMIT_GOAL = 3.0, 2.0
+LIMIT_TOKENS, LIMIT_EXPERTS, LIMIT_TOP_K = 8192, 128, 8  # where the second goal is set
+COMPILE_SECONDS = 20.0  # what torch.compile may take, and is not begun for less
 HEADS = (
     "T", "fused_gate µs", "of memory limit", "torch chain µs", "÷ ours", "torch.compile µs",
     "÷ ours", "goal",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be timed at once."""
+
+    model: ModelShape
+    logits: bool
+    tokens: int
+
+    @property
+    def compiles(self) -> tuple[str, bool, bool]:
+        """Cases alike in this share what torch.compile makes: one token is a shape of its own."""
+        return self.model.name, self.logits, self.tokens == 1
+
+    def __str__(self) -> str:
+        return f"{self.model.name} {'logits' if self.logits else 'hidden'} T={self.tokens}"
 
 
 @dataclass(frozen=True)
@@ -57,9 +76,19 @@ class Result:
         for name in ("torch chain", "torch.compile"):
             us = self.times.get(name)
             cells += [f"{us:.1f}", f"{us / ours:.2f}"] if us else ["-", "-"]
+        return [*cells, self._verdict(ours, ceilings)]
+
+    def _verdict(self, ours: float, ceilings: Ceilings) -> str:
+        """Of the goals that are set here; nothing where there is nothing to hold ours against."""
         eager = self.times.get("torch chain")
-        met = "met" if eager and eager / ours >= EAGER_GOAL else "**missed**"
-        return [*cells, met if eager else ""]
+        if eager is None:
+            return ""
+        met = eager / ours >= EAGER_GOAL
+        gate = self.problem
+        where = (self.tokens, gate.experts, gate.top_k)
+        if where == (LIMIT_TOKENS, LIMIT_EXPERTS, LIMIT_TOP_K):
+            met = met and ours <= LIMIT_GOAL * self.memory_us(ceilings)
+        return "met" if met else "**missed**"
 
     def json(self, ceilings: Ceilings) -> dict[str, Any]:
         """Every figure."""
@@ -96,10 +125,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _bench(options: argparse.Namespace, command: str) -> int:
-    deadline = time.monotonic() + 60 * options.minutes
-    tokens = parse_tokens(options.tokens)
-    models = [load_model(name) for name in options.models.split(",")]
-    cases = [(model, logits, t) for model in models for logits in (False, True) for t in tokens]
+    end = time.monotonic() + 60 * options.minutes
+    cases = make_cases(options)
     device_spec(options.device)
     # Imported when there is something to measure: what can be refused is refused before.
     import torch
@@ -115,29 +142,52 @@ def _bench(options: argparse.Namespace, command: str) -> int:
     stopwatch = Stopwatch(device, Card(device_uuid(options.device)))
     kernels = TunedKernels(options.db, device)
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    facts = {**provenance(command), "seed": str(seed)}
     results: list[Result] = []
-    for model, logits, count in cases:
-        if time.monotonic() > deadline:
-            break
-        inputs = make_inputs(model, logits, count, seed + count, device)
-        entries = contest(stopwatch, kernels, inputs, seed + count)
+    left_out: list[Case] = []
+    compiled: set[tuple[str, bool, bool]] = set()
+    for case, deadline in in_time(cases, end, left_out):
+        drawn = seed + case.tokens
+        inputs = make_inputs(case.model, case.logits, case.tokens, drawn, device)
+        ready = case.compiles in compiled or deadline - time.monotonic() > COMPILE_SECONDS
+        entries = contest(stopwatch, kernels, inputs, drawn, compiles=ready)
+        if ready:
+            compiled.add(case.compiles)
         times = {entry.name: entry.time_us for entry in entries if entry.time_us}
         errors = {entry.name: entry.error for entry in entries if entry.error}
-        results.append(Result(inputs.problem, count, times, errors))
-        print(f"{inputs.problem} T={count}: {times} {errors or ''}", flush=True)
-    left_out = [
-        f"{m.name} {'logits' if g else 'hidden'} T={t}" for m, g, t in cases[len(results) :]
+        results.append(Result(inputs.problem, case.tokens, times, errors))
+        print(f"{inputs.problem} T={case.tokens}: {times} {errors or ''}", flush=True)
+        _write(options.out, facts, ceilings, results, left_out)
+    print("\n".join(_write(options.out, facts, ceilings, results, left_out)))
+    return 0 if results and all("fused_gate" in result.times for result in results) else 1
+
+
+def make_cases(options: argparse.Namespace) -> list[list[Case]]:
+    """Cases of each model. Raises UserError for an unknown model or number of tokens."""
+    tokens = parse_tokens(options.tokens)
+    return [
+        [Case(model, logits, count) for logits in (False, True) for count in tokens]
+        for model in map(load_model, options.models.split(","))
     ]
-    lines = [*ceiling_rows(ceilings), "", *body(results, ceilings, left_out)]
-    facts = {**provenance(command), "seed": str(seed)}
+
+
+def _write(
+    out: Path | None,
+    facts: dict[str, str],
+    ceilings: Ceilings,
+    results: Sequence[Result],
+    left_out: Sequence[Case],
+) -> list[str]:
+    """After each case: the command may be ended before the last. Returns the Markdown."""
+    names = list(map(str, left_out))
+    lines = [*ceiling_rows(ceilings), "", *body(results, ceilings, names)]
     data = {
         "ceilings": asdict(ceilings),
         "results": [result.json(ceilings) for result in results],
-        "left_out": left_out,
+        "left_out": names,
     }
-    write(out_folder(options.out), "gate", "Fused gate", facts, lines, data)
-    print("\n".join(lines))
-    return 0 if results and all("fused_gate" in result.times for result in results) else 1
+    write(out_folder(out), "gate", "Fused gate", facts, lines, data)
+    return lines
 
 
 def body(results: Sequence[Result], ceilings: Ceilings, left_out: Sequence[str]) -> list[str]:
@@ -150,7 +200,8 @@ def body(results: Sequence[Result], ceilings: Ceilings, left_out: Sequence[str])
         lines += [f"- {reason}" for reason in sorted(reasons)]
     lines += [
         f"Goals: at least {EAGER_GOAL:g} times as fast as the chain of torch's operations at every "
-        f"T; within {LIMIT_GOAL:g} times the memory limit at T = 8192 with E = 128 and top 8.",
+        f"T; within {LIMIT_GOAL:g} times the memory limit at T = {LIMIT_TOKENS} with "
+        f"E = {LIMIT_EXPERTS} and top {LIMIT_TOP_K}.",
         "",
     ]
     if left_out:

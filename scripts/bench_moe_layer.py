@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_report import out_folder, provenance, write
+from scripts.bench_report import in_time, out_folder, provenance, write
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
 from search_spaces import Skew, UserError
 from search_spaces.models import ModelShape, load_model
@@ -102,7 +102,7 @@ def parse_tokens(text: str) -> list[int]:
 
 
 def _bench(options: argparse.Namespace, command: str) -> int:
-    began, seconds = time.monotonic(), 60 * options.minutes
+    end = time.monotonic() + 60 * options.minutes
     cases = make_cases(options)
     device_spec(options.device)
     # Imported when there is something to measure: what can be refused is refused before.
@@ -114,18 +114,11 @@ def _bench(options: argparse.Namespace, command: str) -> int:
     runs = Runs(options.db, options.device, device_uuid(options.device), options.peers, most)
     facts = {**provenance(command), "seed": str(seed)}
     results: list[Any] = []
-    left_out: list[str] = []
-    for number, mine in enumerate(cases):
-        # Each model gets an equal share of what is left, so that none is left out whole.
-        now = time.monotonic()
-        deadline = now + (began + seconds - now) / (len(cases) - number)
-        for case in mine:
-            if time.monotonic() > deadline:
-                left_out.append(str(case))
-                continue
-            results.append(runs.run(case.model, case.skew, case.tokens, case.alone, seed))
-            print(_line(results[-1]), flush=True)
-            _write(options.out, facts, ceilings, results, left_out)
+    left_out: list[Case] = []
+    for case, _ in in_time(cases, end, left_out):
+        results.append(runs.run(case.model, case.skew, case.tokens, case.alone, seed))
+        print(_line(results[-1]), flush=True)
+        _write(options.out, facts, ceilings, results, left_out)
     print("\n".join(_write(options.out, facts, ceilings, results, left_out)))
     return 0 if results and all(result.us("Light-MoE") for result in results) else 1
 
@@ -140,16 +133,16 @@ def _write(
     facts: dict[str, str],
     ceilings: Ceilings,
     results: Sequence[Any],
-    left_out: Sequence[str],
+    left_out: Sequence[Case],
 ) -> list[str]:
     """After each case: a foreign kernel may still end the process. Returns the Markdown."""
     from scripts.moe_layer_tables import body
 
-    lines = [*ceiling_rows(ceilings), "", *body(results, ceilings, left_out)]
+    lines = [*ceiling_rows(ceilings), "", *body(results, ceilings, list(map(str, left_out)))]
     data = {
         "ceilings": asdict(ceilings),
         "results": [result.json(ceilings) for result in results],
-        "left_out": list(left_out),
+        "left_out": list(map(str, left_out)),
     }
     write(out_folder(out), "moe_layer", "MoE layer", facts, lines, data)
     return lines

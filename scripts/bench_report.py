@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces import UserError
 from tuner.provenance import git_revision, versions
+
+Case = TypeVar("Case")
+
+
+def in_time(
+    groups: Sequence[Sequence[Case]], end: float, left_out: list[Case]
+) -> Iterator[tuple[Case, float]]:
+    """Cases with their deadlines, one by one while there is time; others go to ``left_out``.
+
+    Each group has an equal share of what is left until ``end``, so that none is left out whole.
+    Times are seconds of ``time.monotonic``.
+    """
+    for number, group in enumerate(groups):
+        now = time.monotonic()
+        deadline = now + (end - now) / (len(groups) - number)
+        for case in group:
+            if time.monotonic() > deadline:
+                left_out.append(case)
+            else:
+                yield case, deadline
 
 
 def provenance(command: str) -> dict[str, str]:

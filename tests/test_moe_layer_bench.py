@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from engine import TunedKernels
+from scripts import bench_report
 from scripts.bench_gate import HEADS as GATE_HEADS
 from scripts.bench_gate import Result as GateResult
 from scripts.bench_gate import body as gate_body
+from scripts.bench_gate import make_cases as gate_cases
+from scripts.bench_gate import make_parser as gate_parser
 from scripts.bench_moe_layer import make_cases, make_parser
 from scripts.gate_contest import check_routing, make_inputs
 from scripts.moe_layer_contest import Entry
@@ -144,9 +147,34 @@ def test_a_gate_table_has_a_cell_for_every_head() -> None:
     assert {len(r.row(CEILINGS)) for r in (slow, fast, wrong)} == {len(GATE_HEADS)}
     assert slow.row(CEILINGS)[-1] == "**missed**"
     assert fast.row(CEILINGS)[-1] == "met"
+    limit = GateResult(gate, 8192, {}, {}).memory_us(CEILINGS)
+    for ours, told in ((2.1 * limit, "**missed**"), (1.9 * limit, "met")):
+        timed = GateResult(gate, 8192, {"fused_gate": ours, "torch chain": 9 * ours}, {})
+        assert timed.row(CEILINGS)[-1] == told
     text = "\n".join(gate_body([slow, wrong], CEILINGS, ["x T=1"]))
     assert "**wrong result**" in text
     assert "Left out for lack of time: x T=1" in text
+
+
+def test_every_model_has_a_share_of_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases of 4 s: the first model may begin them in 10 of 20 s."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    left_out: list[str] = []
+    taken = []
+    for case, deadline in bench_report.in_time(["abcde", "vwxyz"], 120.0, left_out):
+        taken.append(case)
+        assert deadline == (110.0 if case in "abcde" else 120.0)
+        now += 4
+    assert ("".join(taken), "".join(left_out)) == ("abcvwx", "deyz")
+
+
+def test_gates_of_every_model_are_cases() -> None:
+    flags = ["--models", "olmoe-1b-7b,mixtral-8x7b", "--tokens", "1,64"]
+    cases = gate_cases(gate_parser().parse_args(flags))
+    told = [str(case) for case in cases[1]]
+    assert told == [f"mixtral-8x7b {x} T={t}" for x in ("hidden", "logits") for t in (1, 64)]
+    assert len({case.compiles for mine in cases for case in mine}) == 8
 
 
 def test_launches_are_listed_in_order() -> None:
