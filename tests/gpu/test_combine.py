@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import pytest
 import torch
 
 from engine.kernels import TunedKernels, grouped_gemm_reference
-from search_spaces import Bucket, GroupedGemmConfig, Numerics, Problem, load_model, space_for
+from search_spaces import Bucket, GroupedGemmConfig, Numerics, Problem, load_model
 from search_spaces.numerics import tolerance
 from templates import CompilePool
 from templates.device import device_spec
+from tests.gpu.compiled import begin, fill_cache, jobs
 from tests.gpu.test_dispatch import waiting_is_an_error
-from tests.gpu.test_grouped_gemm import DEVICE, SPACE, inputs_of, jobs, run
+from tests.gpu.test_grouped_gemm import DEVICE, SPACE, Covers, inputs_of, run
 from tests.pairs import covering
 from tuner.bound_kernel import bind
 from tuner.inputs import Inputs, make_inputs
@@ -34,19 +34,29 @@ QWEN3 = replace(load_model("qwen3-30b-a3b").problem("down"), combine="any")
 MIXTRAL = replace(load_model("mixtral-8x7b").problem("down"), combine="any")
 LARGE = GroupedGemmConfig.parse("128x128x32_w2x2x1_s2_sw2.3.3_f32_r2x8_mn_ca_o1_g8_k1")
 SMALL = GroupedGemmConfig.parse("16x64x64_w1x2x2_s2_sw3.3.3_f32_r1x16_nm_cs_o1_g8_k2")
+REAL = [replace(base, combine=way) for base in (LARGE, SMALL) for way in WAYS]
+REPLAYED = replace(WHOLE, numerics=Numerics.PROMOTED)
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    with CompilePool() as pool:
-        yield pool
+@pytest.fixture(scope="module", autouse=True)
+def covers(pool: CompilePool) -> Covers:
+    """Configs of both problems; the compilers have all kernels of this module at once."""
+    names = ("combine", "swap", "split_k", "warps_k", "tile_m", "tile_n")
+    found = {
+        problem: covering(SPACE.view(problem, device_spec()), names, seed=21, draws=100)
+        for problem in (RAGGED, WHOLE)
+    }
+    real = [(problem, config) for problem in (QWEN3, MIXTRAL) for config in REAL]
+    drawn = [(problem, config) for problem in found for config in found[problem]]
+    begin(pool, drawn + real)
+    return found
 
 
 @pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=str)
-def test_every_parameter_with_every_way_to_combine(problem: Problem, pool: CompilePool) -> None:
-    names = ("combine", "swap", "split_k", "warps_k", "tile_m", "tile_n")
-    configs = covering(SPACE.view(problem, device_spec()), names, seed=21, draws=300)
-    built = jobs(pool, problem, configs)
+def test_every_parameter_with_every_way_to_combine(
+    problem: Problem, pool: CompilePool, covers: Covers
+) -> None:
+    built = jobs(pool, problem, covers[problem])
     for histogram in HISTOGRAMS:
         inputs = inputs_of(problem, histogram, seed=sum(histogram))
         reference = list(full_reference(inputs))
@@ -79,11 +89,20 @@ def test_real_sizes_repeat_to_the_bit(problem: Problem, tokens: int, pool: Compi
             assert torch.equal(inputs.c, results["ordered"])
 
 
+def way_of(problem: Problem, way: str) -> GroupedGemmConfig:
+    """The default tile with this way to combine."""
+    default: GroupedGemmConfig = SPACE.view(problem, device_spec()).default()
+    return replace(default, combine=way)
+
+
+@pytest.fixture(scope="module")
+def _replayed(pool: CompilePool) -> None:
+    fill_cache(pool, [(REPLAYED, way_of(REPLAYED, way)) for way in WAYS])
+
+
 def forced(problem: Problem, way: str, folder: Path) -> TunedKernels:
-    """Kernels that run the default tile with this way to combine."""
     kernels = TunedKernels(folder / "none.sqlite", DEVICE, problem.numerics)
-    config = space_for(problem.op).view(problem, device_spec()).default()
-    kernels.force(problem, str(replace(config, combine=way)))
+    kernels.force(problem, str(way_of(problem, way)))
     return kernels
 
 
@@ -100,12 +119,12 @@ def expected(inputs: Inputs) -> torch.Tensor:
     )
 
 
+@pytest.mark.usefixtures("_replayed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_graph_is_replayed_on_new_routings(way: str, tmp_path: Path) -> None:
     """Rows move between experts and slots between rows; weights and activations change."""
-    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
-    kernels = forced(problem, way, tmp_path)
-    inputs = inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0])
+    kernels = forced(REPLAYED, way, tmp_path)
+    inputs = inputs_of(REPLAYED, [60, 0, 17, 1, 0, 34, 8, 0])
     out = torch.empty_like(inputs.c)
     call(kernels, inputs, out)
     torch.cuda.synchronize()
@@ -113,7 +132,7 @@ def test_a_graph_is_replayed_on_new_routings(way: str, tmp_path: Path) -> None:
     with torch.cuda.graph(graph):
         call(kernels, inputs, out)
     for seed, histogram in enumerate(([120], [15] * 8, [0] * 7 + [120], [1, 0, 0, 119], [40] * 3)):
-        other = inputs_of(problem, histogram, seed=10 + seed)
+        other = inputs_of(REPLAYED, histogram, seed=10 + seed)
         for mine, new in zip(inputs.operands, other.operands, strict=True):
             if mine is not None and new is not None:
                 mine.copy_(new)
@@ -122,11 +141,11 @@ def test_a_graph_is_replayed_on_new_routings(way: str, tmp_path: Path) -> None:
         torch.testing.assert_close(out, expected(inputs), rtol=2e-3, atol=1e-2)
 
 
+@pytest.mark.usefixtures("_replayed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_warm_call_waits_for_nothing(way: str, tmp_path: Path) -> None:
-    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
-    kernels = forced(problem, way, tmp_path)
-    inputs = inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0])
+    kernels = forced(REPLAYED, way, tmp_path)
+    inputs = inputs_of(REPLAYED, [60, 0, 17, 1, 0, 34, 8, 0])
     out = torch.empty_like(inputs.c)
     call(kernels, inputs, out)
     with waiting_is_an_error():
@@ -136,10 +155,10 @@ def test_a_warm_call_waits_for_nothing(way: str, tmp_path: Path) -> None:
     torch.testing.assert_close(out, expected(inputs), rtol=2e-3, atol=1e-2)
 
 
+@pytest.mark.usefixtures("_replayed")
 def test_two_streams_have_counters_of_their_own(tmp_path: Path) -> None:
-    problem = replace(WHOLE, numerics=Numerics.PROMOTED)
-    kernels = forced(problem, "ordered", tmp_path)
-    both = [inputs_of(problem, [60, 0, 17, 1, 0, 34, 8, 0], seed=seed) for seed in (1, 2)]
+    kernels = forced(REPLAYED, "ordered", tmp_path)
+    both = [inputs_of(REPLAYED, [60, 0, 17, 1, 0, 34, 8, 0], seed=seed) for seed in (1, 2)]
     outs = [torch.empty_like(inputs.c) for inputs in both]
     first = [call(kernels, *pair).clone() for pair in zip(both, outs, strict=True)]
     torch.cuda.synchronize()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ import torch
 from search_spaces import space_for
 from search_spaces.gate import GateConfig
 from search_spaces.gate_problem import GateProblem
-from templates import Built, CompilePool, KernelCache, Target
+from templates import CompilePool
 from templates.device import device_spec
-from templates.fused_gate import launch_shape, render
+from templates.fused_gate import launch_shape
+from tests.gpu.compiled import begin, jobs
 from tests.pairs import covering
 from tuner.bound_kernel import BoundKernel, bind_all
 from tuner.gate_inputs import GateInputs, draw_gate_inputs
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.gpu
 
 DEVICE = torch.device("cuda")
 SPACE = space_for("fused_gate")
-TOKENS = (1, 7, 64, 513, 4096, 8192)
+TOKENS = (1, 7, 64, 513, 8192)
 V3 = GateProblem(256, 7168, 8, "bf16", "sigmoid", True, 8, 4, "top2", True, 1)
 MODELS = {
     "mixtral-8x7b": GateProblem(8, 4096, 2, renormalise=True),
@@ -38,25 +39,26 @@ MODELS = {
     "logits": GateProblem(128, 0, 8, renormalise=True),
     "logits, most": GateProblem(2048, 0, 32, "f32"),
 }
+PAIRED = ("qwen3-30b-a3b", "deepseek-v3", "logits")
 ALL = tuple(parameter.name for parameter in SPACE.parameters)
+Covers: TypeAlias = "dict[str, tuple[list[GateConfig], list[GateConfig]]]"
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    with CompilePool() as pool:
-        yield pool
+@pytest.fixture(scope="module", autouse=True)
+def covers(pool: CompilePool) -> Covers:
+    """Configs by model: the default and some others, and where all pairs are asked for, those.
 
-
-def jobs(pool: CompilePool, problem: GateProblem, configs: Sequence[GateConfig]) -> list[Job]:
-    arch = device_spec().arch
-    target, cache, made = Target.for_tier("sm_75", arch), KernelCache(), []
-    variants = [render(problem, config) for config in configs]
-    for config, built in zip(configs, pool.build(variants, target), strict=True):
-        assert isinstance(built, Built), built
-        variant = built.variant
-        cubin = cache.cubin_path(variant, target.ptx_arch, arch)
-        made.append(Job(config, variant.entry, Path(cubin), variant.threads, variant.smem_bytes))
-    return made
+    The compilers have all of them at once.
+    """
+    found = {}
+    for model, problem in MODELS.items():
+        view = SPACE.view(problem, device_spec())
+        few = covering(view, ("router", "tail", "swap"), seed=21, draws=60)
+        pairs = covering(view, ALL, seed=22, draws=60) if model in PAIRED else []
+        found[model] = [view.default(), *few], pairs
+    every = [(MODELS[model], config) for model in found for some in found[model] for config in some]
+    begin(pool, every)
+    return found
 
 
 def bound(some: Sequence[Job], inputs: GateInputs) -> list[BoundKernel]:
@@ -83,30 +85,29 @@ def check_everywhere(some: Sequence[Job], problem: GateProblem, tokens: int) -> 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_defaults_and_some_others_at_every_size(model: str, pool: CompilePool) -> None:
+def test_defaults_and_some_others_at_every_size(
+    model: str, pool: CompilePool, covers: Covers
+) -> None:
     problem = MODELS[model]
-    view = SPACE.view(problem, device_spec())
-    others = covering(view, ("router", "tail", "lanes", "swap"), seed=21, draws=200)
-    some = jobs(pool, problem, [view.default(), *others])
+    some = jobs(pool, problem, covers[model][0])
     for tokens in TOKENS:
         check_everywhere(some, problem, tokens)
 
 
-@pytest.mark.parametrize("model", ["qwen3-30b-a3b", "deepseek-v3", "logits"])
-def test_all_pairs_of_parameters(model: str, pool: CompilePool) -> None:
+@pytest.mark.parametrize("model", PAIRED)
+def test_all_pairs_of_parameters(model: str, pool: CompilePool, covers: Covers) -> None:
     problem = MODELS[model]
-    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=22, draws=300)
-    some = jobs(pool, problem, configs)
+    some = jobs(pool, problem, covers[model][1])
     for tokens in (1, 513):
         check_everywhere(some, problem, tokens)
 
 
 def test_no_tokens(pool: CompilePool) -> None:
-    for name in ("none8x0x0_w2x1x1_s1_te_k1_l8_pass", "none8x0x0_w2x1x1_s1_te_k1_l8_last"):
-        problem = MODELS["logits"]
-        some = jobs(pool, problem, [GateConfig.parse(name)])
-        inputs = draw_gate_inputs(problem, 0, 1, DEVICE)
-        run(bound(some, inputs)[0], inputs)
+    names = ("none8x0x0_w2x1x1_s1_te_k1_l8_pass", "none8x0x0_w2x1x1_s1_te_k1_l8_last")
+    problem = MODELS["logits"]
+    inputs = draw_gate_inputs(problem, 0, 1, DEVICE)
+    for kernel in bound(jobs(pool, problem, [*map(GateConfig.parse, names)]), inputs):
+        run(kernel, inputs)
         assert not bool(inputs.result("offsets").any())
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -13,12 +13,12 @@ from search_spaces import GroupedGemmConfig, Numerics, Problem, space_for
 from search_spaces.bucket import Bucket
 from search_spaces.numerics import tolerance, worst_case
 from search_spaces.problem import EPILOGUES
-from templates import Built, CompilePool, KernelCache, Target, launch_shape, render
+from templates import CompilePool, launch_shape
 from templates.device import device_spec
+from tests.gpu.compiled import begin, jobs
 from tests.pairs import covering
 from tuner.bound_kernel import BoundKernel, bind
 from tuner.inputs import Inputs, draw_inputs
-from tuner.job import Job
 from tuner.reference import Reference, full_reference
 from tuner.verify import check_values, check_writes
 
@@ -30,28 +30,30 @@ WHOLE = Problem("grouped_gemm", 8, 1024, 2048, 2, numerics=Numerics.FP16)
 HISTOGRAMS = ([3, 0, 70, 1, 130], [0, 0, 0, 0, 517], [1, 1, 0, 0, 0], [0, 257, 256, 255, 0])
 SPACE = space_for("grouped_gemm")
 ALL = tuple(parameter.name for parameter in SPACE.parameters)
+Covers: TypeAlias = "dict[Problem, list[GroupedGemmConfig]]"
 SPLIT = GroupedGemmConfig.parse("16x64x64_w1x2x2_s2_sw3.3.3_f32_r1x16_mn_cs_o1_g8_k8")
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[CompilePool]:
-    with CompilePool() as pool:
-        yield pool
+def covers(pool: CompilePool) -> Covers:
+    """Configs by problem: every pair of parameters, or with each epilogue what it has to do with.
+
+    The compilers have all of them at once.
+    """
+    found = {
+        problem: covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=100)
+        for problem in (RAGGED, WHOLE)
+    }
+    for epilogue in EPILOGUES:
+        problem = gathered(epilogue)
+        view = SPACE.view(problem, device_spec())
+        found[problem] = covering(view, ("swap", "acc", "stages"), seed=12, draws=60)
+    begin(pool, [(problem, config) for problem in found for config in found[problem]])
+    return found
 
 
-def jobs(pool: CompilePool, problem: Problem, configs: Sequence[GroupedGemmConfig]) -> list[Job]:
-    arch = device_spec().arch
-    target = Target.for_tier("sm_75", arch)
-    cache = KernelCache()
-    made = []
-    for config, built in zip(
-        configs, pool.build([render(problem, config) for config in configs], target), strict=True
-    ):
-        assert isinstance(built, Built), built
-        variant = built.variant
-        cubin = cache.cubin_path(variant, target.ptx_arch, arch)
-        made.append(Job(config, variant.entry, Path(cubin), variant.threads, variant.smem_bytes))
-    return made
+def gathered(epilogue: str) -> Problem:
+    return replace(RAGGED, n=528, epilogue=epilogue, gather=True)
 
 
 def inputs_of(problem: Problem, histogram: Sequence[int], seed: int = 0) -> Inputs:
@@ -83,17 +85,16 @@ def check_everywhere(
 
 
 @pytest.mark.parametrize("problem", [RAGGED, WHOLE], ids=["ragged", "whole"])
-def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool) -> None:
-    configs = covering(SPACE.view(problem, device_spec()), ALL, seed=11, draws=500)
-    check_everywhere(pool, problem, configs)
+def test_all_pairs_of_parameters(problem: Problem, pool: CompilePool, covers: Covers) -> None:
+    check_everywhere(pool, problem, covers[problem])
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
-def test_gathered_rows_and_gated_epilogues(epilogue: str, pool: CompilePool) -> None:
-    problem = replace(RAGGED, n=528, epilogue=epilogue, gather=True)
-    view = SPACE.view(problem, device_spec())
-    configs = covering(view, ("swap", "acc", "stages"), seed=12, draws=200)
-    check_everywhere(pool, problem, configs)
+def test_gathered_rows_and_gated_epilogues(
+    epilogue: str, pool: CompilePool, covers: Covers
+) -> None:
+    problem = gathered(epilogue)
+    check_everywhere(pool, problem, covers[problem])
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -128,22 +129,23 @@ def absolute_reference(inputs: Inputs) -> list[Reference]:
     return [Reference(rows, (a @ b.T).float(), (a.abs() @ b.abs().T).float())]
 
 
-@pytest.mark.parametrize("acc", ["f32", "f16p1", "f16p4", "f16p8", "f16"])
-def test_outliers_and_equal_signs_over_long_sums(acc: str, pool: CompilePool) -> None:
+def test_outliers_and_equal_signs_over_long_sums(pool: CompilePool) -> None:
     """K = 14336, Mixtral's longest sum, with operands that make rounding as bad as it gets."""
     problem = Problem("grouped_gemm", 1, 256, 14336, 1, numerics=Numerics.FP16)
-    name = f"64x64x64_w2x2x1_s2_sw3.3.3_{acc}_r1x8_mn_ca_o1_g8_k1"
-    [job] = jobs(pool, problem, [GroupedGemmConfig.parse(name)])
+    accs = ("f32", "f16p1", "f16p4", "f16p8", "f16")
+    names = [f"64x64x64_w2x2x1_s2_sw3.3.3_{acc}_r1x8_mn_ca_o1_g8_k1" for acc in accs]
+    built = jobs(pool, problem, [GroupedGemmConfig.parse(name) for name in names])
     inputs = inputs_of(problem, [96])
-    kernel = bind([job], inputs)[0]
     inputs.a.index_fill_(1, torch.arange(7, problem.k, 1024, device=DEVICE), 30.0)
     for equal_signs in (False, True):
         if equal_signs:
             inputs.a.abs_()
             inputs.b.abs_()
-        run(kernel, inputs)
-        verdict = check_values(inputs.c, absolute_reference(inputs), worst_case(acc, problem.k))
-        assert verdict.ok, verdict.reason
+        reference = absolute_reference(inputs)
+        for acc, kernel in zip(accs, bind(built, inputs), strict=True):
+            run(kernel, inputs)
+            verdict = check_values(inputs.c, reference, worst_case(acc, problem.k))
+            assert verdict.ok, f"{acc}: {verdict.reason}"
 
 
 def test_fp16_sums_overflow_where_promoted_sums_do_not(pool: CompilePool) -> None:
@@ -154,9 +156,10 @@ def test_fp16_sums_overflow_where_promoted_sums_do_not(pool: CompilePool) -> Non
     inputs.a.fill_(8.0)
     inputs.b[:, :, : problem.k // 2] = 8.0
     inputs.b[:, :, problem.k // 2 :] = -8.0
+    accs = ("f16", "f16p8", "f32")
+    built = jobs(pool, problem, [replace(base, acc=acc) for acc in accs])
     finite = {}
-    for acc in ("f16", "f16p8", "f32"):
-        [job] = jobs(pool, problem, [replace(base, acc=acc)])
-        run(bind([job], inputs)[0], inputs)
+    for acc, kernel in zip(accs, bind(built, inputs), strict=True):
+        run(kernel, inputs)
         finite[acc] = bool(inputs.c.isfinite().all())
     assert finite == {"f16": False, "f16p8": True, "f32": True}

@@ -10,8 +10,11 @@ import torch
 from engine.kernels import TunedKernels
 from engine.kernels.routing import Routing
 from search_spaces import UserError
+from search_spaces.permute_config import permute_config
 from search_spaces.permute_problem import MOST_GROUPS, PermuteProblem
+from templates import CompilePool
 from templates.permute_reference import permute_reference
+from tests.gpu.compiled import fill_cache
 from tests.permutation_oracle import POISON, placement
 
 pytestmark = pytest.mark.gpu
@@ -22,10 +25,13 @@ RANK = PermuteProblem(experts=256, top_k=8, groups=48, replicas=2)
 WIDEST = PermuteProblem(experts=MOST_GROUPS, top_k=8, groups=MOST_GROUPS)
 # One slot, one small chunk, one large chunk and a token more, many chunks with a short last one.
 TOKENS = (0, 1, 7, 128, 129, 512, 513, 1000, 8192, 32768)
+PROBLEMS = (MIXTRAL, QWEN, RANK, WIDEST)
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> TunedKernels:
+def kernels(tmp_path_factory: pytest.TempPathFactory, pool: CompilePool) -> TunedKernels:
+    every = [(p, permute_config(p, max(1, tokens))) for p in PROBLEMS for tokens in TOKENS]
+    fill_cache(pool, every)
     folder: Path = tmp_path_factory.mktemp("db")
     return TunedKernels(folder / "none.sqlite", "cuda")
 
@@ -71,7 +77,7 @@ def assert_right(
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("problem", [MIXTRAL, QWEN, RANK, WIDEST], ids=lambda p: p.key)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.key)
 def test_every_size(kernels: TunedKernels, problem: PermuteProblem, tokens: int) -> None:
     slot_map = slot_map_of(problem)
     for skewed in (False, True):
