@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -16,8 +18,9 @@ EVERY = 64  # steps between copies: a copy and an estimate cost some 30 us of th
 class LoadTracker:
     """Follows the rows per expert of one MoE layer; one thread at a time may use it.
 
-    ``experts`` and ``top_k`` are the groups and rows a token that the offsets count. On a GPU
-    every ``every`` steps the offsets are copied to pinned memory behind the step, with an event
+    ``experts`` are those that the router chooses among, ``top_k`` of them for a token. Shared ones,
+    which the offsets count behind them, take every token and would pass for a skew. On a GPU every
+    ``every`` steps the offsets are copied to pinned memory behind the step, with an event
     that later steps ask whether it has passed: the host never waits, and ``skew`` lags some steps
     behind. On a CPU they are read at once. While a CUDA graph is captured nothing is copied and
     the skew stays, so a graph keeps the kernels of the loads it was captured under; the offsets
@@ -28,21 +31,24 @@ class LoadTracker:
         self, experts: int, top_k: int, device: torch.device, *, every: int = EVERY
     ) -> None:
         self.skew = Skew()
-        self._top_k, self._every = top_k, every
+        self._ends, self._top_k, self._every = experts + 1, top_k, every
+        self._held = False
         self._left = 1  # steps until the next copy
         self._gpu = device.type == "cuda"
         self._free: list[tuple[torch.Tensor, torch.cuda.Event]] = []
         self._under_way: list[tuple[torch.Tensor, torch.cuda.Event]] = []
         if self._gpu:
             for _ in range(BUFFERS):
-                buffer = torch.empty(experts + 1, dtype=torch.int32, pin_memory=True)
+                buffer = torch.empty(self._ends, dtype=torch.int32, pin_memory=True)
                 self._free.append((buffer, torch.cuda.Event()))
 
     def record(self, offsets: torch.Tensor) -> None:
-        """Notes a step's offsets, int32 [experts + 1], once the work that fills them is queued.
+        """Notes a step's offsets, int32 [experts + 1] or more, once what fills them is queued.
 
         On torch's current stream of their device.
         """
+        if self._held:
+            return
         self._left -= 1
         if self._left > 0 and not self._under_way:
             return
@@ -56,9 +62,18 @@ class LoadTracker:
                 self._left = self._every
                 self._copy(offsets)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, nothing is noted and the skew stays: for steps whose tokens nobody sent."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
     def _copy(self, offsets: torch.Tensor) -> None:
         buffer, event = self._free.pop()
-        buffer.copy_(offsets, non_blocking=True)
+        buffer.copy_(offsets[: self._ends], non_blocking=True)
         event.record(torch.cuda.current_stream(offsets.device))
         self._under_way.append((buffer, event))
 
@@ -69,5 +84,6 @@ class LoadTracker:
             self._free.append(self._under_way.pop(0))
 
     def _learn(self, offsets: torch.Tensor) -> None:
-        rows = [end - start for start, end in pairwise(offsets.tolist())]
+        ends = offsets[: self._ends].tolist()
+        rows = [end - start for start, end in pairwise(ends)]
         self.skew = estimate_skew(rows, self._top_k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,7 +40,9 @@ class GraphedMoE:
         self._layer = layer  # whose weights and workspace must outlive the graph
 
     def _capture(self, layer: MoE) -> None:
-        with torch.cuda.device(self.hidden.device), torch.inference_mode():
+        # Zeros all go to the same experts: as loads they would choose the graph's kernels.
+        quiet = nullcontext() if layer.loads is None else layer.loads.held()
+        with quiet, torch.cuda.device(self.hidden.device), torch.inference_mode():
             for _ in range(WARM_UP_CALLS):
                 layer(self.hidden, out=self.out)
             torch.cuda.synchronize()

@@ -48,6 +48,30 @@ def test_rows_that_no_expert_takes_do_not_count() -> None:
     assert tracker.skew == Skew()
 
 
+def test_shared_experts_which_take_every_token_are_no_skew() -> None:
+    tracker = LoadTracker(64, 6, CPU, every=1)
+    routed = offsets(256, "uniform")
+    behind = routed[-1] + routed[-1] // 6 * torch.arange(1, 3, dtype=torch.int32)
+    tracker.record(torch.cat([routed, behind]))
+    assert tracker.skew == Skew()
+
+
+def test_while_held_nothing_is_noted_and_no_step_counts() -> None:
+    tracker = LoadTracker(64, 6, CPU, every=2)
+    steep = offsets(256, "zipf:1.2")
+    tracker.record(steep)
+    known = tracker.skew
+    assert known.kind == "zipf"
+    with tracker.held():
+        for _ in range(5):
+            tracker.record(offsets(256, "uniform"))
+    assert tracker.skew == known
+    tracker.record(offsets(256, "uniform"))
+    assert tracker.skew == known, "the first of two steps"
+    tracker.record(offsets(256, "uniform"))
+    assert tracker.skew == Skew()
+
+
 def test_a_step_costs_the_host_less_than_two_microseconds() -> None:
     """Copies, polls and estimates included: the best of several rounds, on whatever machine."""
     tracker = LoadTracker(64, 6, CPU)

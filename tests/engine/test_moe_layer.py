@@ -45,6 +45,24 @@ def test_more_tokens_than_fit_are_taken_in_pieces(case: Case, kernels: TunedKern
     assert torch.equal(small(hidden), whole(hidden))
 
 
+def test_a_layer_follows_what_its_router_chose(tmp_path: Path) -> None:
+    """Even routing beside shared experts is even; and what it learns is a step's own."""
+    problem = LayerProblem(GateProblem(8, HIDDEN, 1, shared=2), 8)
+    directions = torch.eye(8, HIDDEN)
+    weights = MoEWeights(
+        router=directions.half(),
+        gate_up=torch.ones(10, 16, HIDDEN).half(),
+        down=torch.ones(10, HIDDEN, 8).half(),
+        bias=None,
+    )
+    kernels = TunedKernels(tmp_path / "none.sqlite", "cpu", skew="auto")
+    even, steep = directions.half().repeat(64, 1), directions[:1].half().repeat(512, 1)
+    for hidden, kind in ((even, "uniform"), (steep, "zipf")):
+        layer = MoE(MoEConfig(problem), weights, kernels)
+        layer(hidden)
+        assert layer.loads is not None and layer.loads.skew.kind == kind
+
+
 def test_layers_share_a_workspace(case: Case, kernels: TunedKernels) -> None:
     config = MoEConfig.from_hf(case.config)
     workspace = Workspace(config.problem, 16, CPU)
@@ -155,10 +173,13 @@ def test_hidden_states_that_cannot_be(
 def test_an_out_that_cannot_be(case: Case, kernels: TunedKernels) -> None:
     layer = MoE.from_hf(case.state, case.config, kernels)
     hidden = case.tokens(3, seed=5)
-    with pytest.raises(UserError, match=r"out has shape \[4, 64\]: must be \[3, 64\]"):
+    with pytest.raises(UserError, match=r"out has shape \[4, 64\] and .*: must be \[3, 64\] and"):
         layer(hidden, out=hidden.new_empty(4, HIDDEN))
     with pytest.raises(UserError, match=r"out is torch.float32: must be torch.float16"):
         layer(hidden, out=hidden.new_empty(3, HIDDEN, dtype=torch.float32))
+    crossed = hidden.new_empty(3, 2, HIDDEN).transpose(0, 1)
+    with pytest.raises(UserError, match=r"strides \[64, 128, 1\]: must be \[2, 3, 64\] and cont"):
+        layer(hidden.expand(2, 3, HIDDEN).contiguous(), out=crossed)
 
 
 def test_hidden_states_that_want_a_gradient(case: Case, kernels: TunedKernels) -> None:

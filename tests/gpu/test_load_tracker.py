@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
+from engine import MoE, TunedKernels
 from engine.kernels.load_tracker import BUFFERS, LoadTracker
 from search_spaces import Skew
 from tests.engine.test_load_tracker import offsets
+from tests.gpu.moe_layers import make_layer
 
 pytestmark = pytest.mark.gpu
 CARD = torch.device("cuda", 0)
@@ -91,3 +94,16 @@ def test_a_captured_graph_copies_nothing_and_keeps_the_skew(tracker: LoadTracker
     static.copy_(steep)
     graph.replay()
     follow(tracker, static, Skew())
+
+
+@pytest.mark.filterwarnings("ignore::engine.kernels.NotTunedWarning")
+def test_a_capture_learns_nothing_from_its_own_tokens(tmp_path: Path) -> None:
+    """It warms up on zeros, which all go to the same experts."""
+    given = make_layer("olmoe", seed=1)
+    kernels = TunedKernels(tmp_path / "none.sqlite", CARD, skew="auto")
+    layer = MoE(given.config, given.weights, kernels, max_tokens=512)
+    layer.loads = LoadTracker(64, 8, CARD, every=1)
+    layer.capture(512)
+    torch.cuda.synchronize()
+    layer(given.tokens(512, seed=2))  # collects what has arrived
+    assert layer.loads.skew == Skew()
