@@ -45,9 +45,10 @@ def check_combination(
         good = False
     if not good:
         _refuse_tensors(slots, weights, rows, top_k, device)
+    begins, tokens = (slots.data_ptr(), weights.data_ptr()), rows // top_k
     if isinstance(out, torch.Tensor):
-        _check_apart(out, slots, weights)
-    return (rows // top_k, columns), (slots.data_ptr(), weights.data_ptr())
+        _check_apart(out.data_ptr(), 2 * tokens * columns, begins, 4 * rows)
+    return (tokens, columns), begins
 
 
 def _refuse(
@@ -85,12 +86,10 @@ def _refuse_tensors(
     raise UserError("weights is not contiguous: call .contiguous() once and keep the result")
 
 
-def _check_apart(out: torch.Tensor, *inputs: torch.Tensor) -> None:
-    """Raises UserError when ``out`` shares memory with one of these contiguous tensors."""
-    begin, end = out.data_ptr(), out.data_ptr() + out.element_size() * out.numel()
-    for tensor in inputs:
-        first = tensor.data_ptr()
-        if begin < first + tensor.element_size() * tensor.numel() and first < end:
+def _check_apart(out: int, out_bytes: int, inputs: tuple[int, int], input_bytes: int) -> None:
+    """Raises UserError when ``out``, where c goes, shares memory with one of the inputs."""
+    for begin in inputs:
+        if out < begin + input_bytes and begin < out + out_bytes:
             raise UserError(
                 "out shares memory with slots or weights, which are read while out is written: "
                 "give out memory of its own"

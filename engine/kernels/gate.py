@@ -7,7 +7,7 @@ from typing import NoReturn, TypeAlias
 import torch
 
 from engine.kernels.checks import ALIGNMENT_BYTES, check_tensor
-from engine.kernels.routing import Routing
+from engine.kernels.routing import MOST_SLOTS, Routing
 from engine.kernels.work import Work
 from search_spaces import UserError
 from search_spaces.gate_problem import GateProblem
@@ -39,6 +39,7 @@ def check_gate(
         x_begin, router_begin, bias_begin = x.data_ptr(), 0, 0
         good = (
             width == (problem.hidden or problem.experts)
+            and tokens * problem.slots <= MOST_SLOTS
             and x.dtype is dtype
             and x.device == device
             and x.is_contiguous()
@@ -82,6 +83,11 @@ def _refuse(
     if x.shape[1] != width:
         what = "hidden states" if problem.hidden else "logits"
         raise UserError(f"x has {x.shape[1]} columns: {problem.key} reads {what} [T, {width}]")
+    if x.shape[0] * problem.slots > MOST_SLOTS:
+        raise UserError(
+            f"{x.shape[0]} tokens of {problem.slots} slots: at most {MOST_SLOTS} slots, split the "
+            "batch"
+        )
     for name, tensor, shape, its_dtype, wanted in (
         ("router", router, (problem.router_rows, problem.hidden), dtype, bool(problem.hidden)),
         ("bias", bias, (problem.experts,), torch.float32, problem.bias),

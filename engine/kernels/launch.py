@@ -21,7 +21,7 @@ class LoadedKernel:
 
 
 class Counters:
-    """Zeroed int32 counters for split-K, one tensor per stream; every kernel leaves them zero.
+    """Zeroed int32 counters of any op, one tensor per stream; every kernel leaves them zero.
 
     Kernels of one stream run one after another, so they share; those of two streams must not. A
     captured graph may be replayed beside anything, so it gets counters of its own, from its own

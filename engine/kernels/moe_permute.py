@@ -7,13 +7,11 @@ from typing import NoReturn, TypeAlias
 import torch
 
 from engine.kernels.checks import check_tensor
-from engine.kernels.routing import Routing
+from engine.kernels.routing import MOST_SLOTS, Routing
 from engine.kernels.work import Work
 from search_spaces import UserError
 from search_spaces.permute_problem import PermuteProblem
 from templates.permute_reference import permute_reference
-
-MOST_SLOTS = 1 << 30  # the kernel counts them in 32 bits
 
 # The problem and T.
 PermuteSizes: TypeAlias = "tuple[PermuteProblem, int]"

@@ -12,6 +12,8 @@ from engine.kernels.checks import check_tensor
 from search_spaces import UserError
 from search_spaces.gate_problem import GateProblem
 
+MOST_SLOTS = 1 << 30  # kernels count them in 32 bits
+
 
 class Layout(NamedTuple):
     """What of a Routing a launch needs: sizes, and where its tensors begin, 0 for none."""

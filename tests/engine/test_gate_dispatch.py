@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from engine import TunedKernels
+from engine.kernels.gate import check_gate
 from engine.kernels.routing import Routing
 from engine.kernels.scratch import Scratch
 from search_spaces import UserError
@@ -84,6 +85,13 @@ def test_tensors_that_do_not_fit_the_problem(
     given |= {"bias": normal(8), **changes}
     with pytest.raises(UserError, match=re.escape(message)):
         kernels.fused_gate(problem=problem, **given)
+
+
+def test_more_slots_than_kernels_count() -> None:
+    x = torch.empty(1 << 30, 8, dtype=torch.bfloat16, device="meta")
+    with pytest.raises(UserError, match="1073741824 tokens of 2 slots: at most 1073741824 slots"):
+        check_gate(LOGITS, x, None, None, x.device)
+    assert check_gate(LOGITS, x[: 1 << 29], None, None, x.device)[0] == 1 << 29
 
 
 def test_an_out_that_does_not_fit(kernels: TunedKernels) -> None:
