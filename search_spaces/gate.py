@@ -81,9 +81,10 @@ class GateConfig:
     @property
     def mma_tile(self) -> GroupedGemmConfig:
         """The router's GEMM as that of one expert: tokens are its rows, router rows columns."""
-        k_step = 16 if self.tile_k // self.warps_k >= 32 else 8
-        return GroupedGemmConfig.parse(
-            f"{self.tile_t}x{self.tile_e}x{self.tile_k}"
-            f"_w{self.warps_t}x{self.warps_e}x{self.warps_k}_s{self.stages}_pad8_f32_r2x{k_step}"
-            f"_{'nm' if self.swap else 'mn'}_ca_o1_g1_k1"
-        )
+        return GroupedGemmConfig(
+            tile_m=self.tile_t, tile_n=self.tile_e, tile_k=self.tile_k,
+            warps_m=self.warps_t, warps_n=self.warps_e, warps_k=self.warps_k,
+            stages=self.stages, smem="pad8", acc="f32",
+            fragments=2, k_step=16 if self.tile_k // self.warps_k >= 32 else 8,
+            swap=self.swap, cache="ca", min_ctas=1, group_m=1, split_k=1,
+        )  # fmt: skip
