@@ -19,10 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_moe_layer import MODELS, TOKENS, parse_tokens
-from scripts.bench_report import in_time, out_folder, provenance, table, write
+from scripts.bench_moe_layer import LARGEST_SEED, MODELS, TOKENS, parse_tokens
+from scripts.bench_report import in_time, minutes, out_folder, provenance, table, write
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
-from search_spaces import UserError
+from search_spaces.command_line import Parser, run_command, whole_number
 from search_spaces.gate_problem import GateProblem
 from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec, device_uuid
@@ -100,26 +100,24 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 when a result of ours was wrong or missing; 2 with one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = make_parser().parse_args(given)
-    try:
-        return _bench(options, command_line("scripts.bench_gate", given))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    command = command_line("scripts.bench_gate", given)
+    return run_command(lambda: _bench(make_parser().read(given), command))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--db", help="tuning DB (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
     add("--models", default=MODELS, help="default: %(default)s")
     add("--tokens", default=TOKENS, help="default: %(default)s")
-    add("--minutes", type=float, default=4.0, help="leave out what does not fit (%(default)s)")
-    add("--device", type=int, default=0)
-    add("--seed", type=int, help="of the inputs (default: a fresh one, written down)")
+    add("--minutes", type=minutes, default=4.0, help="leave out what does not fit (%(default)s)")
+    add("--device", type=whole_number(0), default=0)
+    add(
+        "--seed",
+        type=whole_number(0, LARGEST_SEED),
+        help="default: a fresh one, written down",
+    )
     add("--out", type=Path, help="folder (default: $OUT, else build/results)")
     return parser
 
@@ -138,9 +136,9 @@ def _bench(options: argparse.Namespace, command: str) -> int:
 
     torch.cuda.set_device(options.device)
     device = torch.device("cuda", options.device)
+    kernels = TunedKernels(options.db, device)
     ceilings = measure_ceilings(options.device)
     stopwatch = Stopwatch(device, Card(device_uuid(options.device)))
-    kernels = TunedKernels(options.db, device)
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     facts = {**provenance(command), "seed": str(seed)}
     results: list[Result] = []

@@ -20,9 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_report import in_time, out_folder, provenance, write
+from scripts.bench_report import in_time, minutes, out_folder, provenance, write
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
 from search_spaces import Skew, UserError
+from search_spaces.command_line import Parser, run_command, whole_number
 from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec, device_uuid
 from tuner.provenance import command_line
@@ -32,6 +33,7 @@ TOKENS = "1,4,16,64,256,1024,4096,8192"
 SKEWS = "uniform,zipf:1.0"
 ALONE_SKEW, ALONE_TOKENS = "zipf:1.2", 1024  # where ours is held against itself with even routing
 MOST_TOKENS = 1 << 16
+LARGEST_SEED = (1 << 62) - 1  # numbers of tokens are added to it
 
 
 @dataclass(frozen=True)
@@ -50,28 +52,26 @@ class Case:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 when a result of ours was wrong or missing; 2 with one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = make_parser().parse_args(given)
-    try:
-        return _bench(options, command_line("scripts.bench_moe_layer", given))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    command = command_line("scripts.bench_moe_layer", given)
+    return run_command(lambda: _bench(make_parser().read(given), command))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--db", help="tuning DB (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
     add("--models", default=MODELS, help="default: %(default)s")
     add("--tokens", default=TOKENS, help="T, before top-k (default: %(default)s)")
     add("--skews", default=SKEWS, help="default: %(default)s; ours alone runs zipf:1.2 too")
     add("--peers", default="all", help="names of contestants besides ours, e.g. vLLM,grouped_mm")
-    add("--minutes", type=float, default=8.0, help="leave out what does not fit (%(default)s)")
-    add("--device", type=int, default=0)
-    add("--seed", type=int, help="of weights and inputs (default: a fresh one, written down)")
+    add("--minutes", type=minutes, default=8.0, help="leave out what does not fit (%(default)s)")
+    add("--device", type=whole_number(0), default=0)
+    add(
+        "--seed",
+        type=whole_number(0, LARGEST_SEED),
+        help="default: a fresh one, written down",
+    )
     add("--out", type=Path, help="folder (default: $OUT, else build/results)")
     return parser
 
@@ -110,8 +110,8 @@ def _bench(options: argparse.Namespace, command: str) -> int:
 
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     most = max(case.tokens for mine in cases for case in mine)
-    ceilings = measure_ceilings(options.device)
     runs = Runs(options.db, options.device, device_uuid(options.device), options.peers, most)
+    ceilings = measure_ceilings(options.device)
     facts = {**provenance(command), "seed": str(seed)}
     results: list[Any] = []
     left_out: list[Case] = []

@@ -45,10 +45,10 @@ class Runs:
     def __init__(
         self, db: str | None, device: int, uuid: str, peers: str, most_tokens: int
     ) -> None:
+        self._peers = choose_peers(peers)
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = False
         self._device = torch.device("cuda", device)
-        self._peers = choose_peers(peers)
         self._ours = Ours(TunedKernels(db, self._device), most_tokens)
         self._stopwatch = Stopwatch(self._device, Card(uuid))
         self._layers: dict[torch.dtype, Layer] = {}

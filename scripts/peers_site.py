@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.vllm_library import shrink
 from search_spaces import UserError
+from search_spaces.command_line import Parser, run_command, whole_number
 
 MOE = "vllm/model_executor/layers/fused_moe"
 LIBRARY = "vllm/_moe_C_stable_libtorch.abi3.so"
@@ -33,18 +34,21 @@ HUMMING_FILES = re.compile(r"humming/(?!testing/).*|humming_kernels-[^/]+\.dist-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _make(make_parser().read(given)))
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(description=__doc__)
     parser.add_argument("--wheels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arch", type=int, default=90, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    try:
-        make_site(options.wheels, options.out, options.arch)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("--arch", type=whole_number(1), default=90, help="default: %(default)s")
+    return parser
+
+
+def _make(options: argparse.Namespace) -> int:
+    make_site(options.wheels, options.out, options.arch)
     files = [path for path in options.out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     print(f"{options.out}: {len(files)} files, {size / 2**20:.1f} MiB")
@@ -52,29 +56,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_site(wheels: Path, out: Path, arch: int) -> None:
-    """Fill ``out``. Raises UserError where a wheel is missing or is not as known here."""
-    with zipfile.ZipFile(_wheel(wheels, "vllm")) as wheel:
-        _extract(wheel, VLLM_FILES, out)
-        if LIBRARY not in wheel.namelist():
-            raise UserError(f"{wheel.filename} has no {LIBRARY}: it is another version than known")
-        packed = out / f"{LIBRARY}.xz"
-        packed.write_bytes(shrink(wheel.read(LIBRARY), arch))
-    with zipfile.ZipFile(_wheel(wheels, "humming_kernels")) as wheel:
-        _extract(wheel, HUMMING_FILES, out)
+    """Fill ``out``. Raises UserError where a wheel is missing or is not as known here, before
+    anything is written."""
+    with _wheel(wheels, "vllm") as vllm, _wheel(wheels, "humming_kernels") as humming:
+        wanted = [(vllm, _wanted(vllm, VLLM_FILES)), (humming, _wanted(humming, HUMMING_FILES))]
+        if LIBRARY not in vllm.namelist():
+            raise UserError(f"{vllm.filename} has no {LIBRARY}: it is another version than known")
+        library = shrink(vllm.read(LIBRARY), arch)
+        try:
+            for wheel, names in wanted:
+                wheel.extractall(out, names)
+            (out / f"{LIBRARY}.xz").write_bytes(library)
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
-def _wheel(folder: Path, name: str) -> Path:
+def _wheel(folder: Path, name: str) -> zipfile.ZipFile:
     found = sorted(folder.glob(f"{name}-*.whl"))
     if not found:
         raise UserError(f"{folder} has no {name} wheel: pip download --no-deps it there")
-    return found[-1]
+    try:
+        return zipfile.ZipFile(found[-1])
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{found[-1]} cannot be read as a wheel: {error}") from error
 
 
-def _extract(wheel: zipfile.ZipFile, wanted: re.Pattern[str], out: Path) -> None:
-    names = [name for name in wheel.namelist() if wanted.fullmatch(name)]
+def _wanted(wheel: zipfile.ZipFile, pattern: re.Pattern[str]) -> list[str]:
+    names = [name for name in wheel.namelist() if pattern.fullmatch(name)]
     if not names:
         raise UserError(f"{wheel.filename} holds none of the files wanted")
-    wheel.extractall(out, names)
+    return names
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ from scripts import bench_report
 from scripts.bench_gate import HEADS as GATE_HEADS
 from scripts.bench_gate import Result as GateResult
 from scripts.bench_gate import body as gate_body
+from scripts.bench_gate import main as gate_main
 from scripts.bench_gate import make_cases as gate_cases
 from scripts.bench_gate import make_parser as gate_parser
+from scripts.bench_moe_layer import main as layer_main
 from scripts.bench_moe_layer import make_cases, make_parser
 from scripts.gate_contest import check_routing, make_inputs
 from scripts.moe_layer_contest import Entry
 from scripts.moe_layer_runs import PEERS, choose_peers
 from scripts.moe_layer_tables import FEW_TOKENS, HEADS, HUMMING, OURS, Result, body
 from scripts.moe_peers.ours import NAME
+from scripts.moe_peers.warm import main as warm_main
 from scripts.probe_gpu import Ceilings
 from scripts.profile_moe_layer import body as launches_body
+from scripts.profile_moe_layer import main as profile_main
 from search_spaces import Skew, UserError
 from search_spaces.models import load_model
 from tests.conftest import ROOT
@@ -120,6 +125,30 @@ def test_scripts_say_in_one_line_that_they_need_a_gpu(script: str, tmp_path: Pat
     )  # fmt: skip
     assert "no usable GPU" in error_line(done)
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
+@pytest.mark.parametrize("main", [layer_main, gate_main, profile_main, warm_main])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [(["--sead", "1"], "unknown option '--sead'"), (["--models", "nope"], "unknown model 'nope'"),
+     (["--tokens", "1,x"], "--tokens 'x'"), (["--device", "-1"], "-1 is not a whole number")],
+)  # fmt: skip
+def test_bad_flags_are_one_line(
+    main: Callable[[list[str]], int], flags: list[str], told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(flags) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and told in line
+
+
+@pytest.mark.parametrize("main", [layer_main, gate_main])
+@pytest.mark.parametrize("minutes", ["nan", "inf", "0", "-3", "soon"])
+def test_minutes_have_an_end(
+    main: Callable[[list[str]], int], minutes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"--minutes={minutes}"]) == 2
+    assert f"'{minutes}' is no number above 0 and at most" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["qwen3-30b-a3b", "deepseek-v2-lite"])

@@ -66,9 +66,19 @@ def test_a_site_holds_what_the_peers_read_and_no_more(
     }  # fmt: skip
     wheel(tmp_path, "vllm", files)
     wheel(tmp_path, "humming_kernels", {"humming/a.cuh": b"4", "humming/testing/b.py": b"5"})
+    assert main([*arguments, "--arch", "86"]) == 2
+    assert "no machine code for sm_86" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists(), "nothing half-written"
     assert main(arguments) == 0
     assert "4 files" in capsys.readouterr().out
     site = tmp_path / "site"
     found = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
     wanted = {f"{MOE}/fused_moe.py", f"{MOE}/configs/{table}.json", f"{LIBRARY}.xz"}
     assert found == wanted | {"humming/a.cuh"}
+
+
+def test_a_broken_wheel_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "vllm-1.0-py3-none-any.whl").write_bytes(b"half a download")
+    assert main(["--wheels", str(tmp_path), "--out", str(tmp_path / "site")]) == 2
+    assert "cannot be read as a wheel" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()

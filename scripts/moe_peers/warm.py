@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from scripts.bench_moe_layer import MODELS, TOKENS, parse_tokens
-from search_spaces import Skew, UserError
+from search_spaces import Skew
+from search_spaces.command_line import Parser, run_command, whole_number
 from search_spaces.models import load_model
 from templates.device import device_spec
 
@@ -27,22 +28,25 @@ COMPILED_TOKENS = (1, 64)  # torch.compile makes one kernel for all numbers of t
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, also where a peer cannot run; 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _warm(make_parser().read(given)))
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(description=__doc__)
     parser.add_argument("--models", default=MODELS, help="default: %(default)s")
     parser.add_argument("--tokens", default=TOKENS, help="default: %(default)s")
     # A process holds one model's weights, and Humming's copy: 8.4 GB for Mixtral's.
-    parser.add_argument("--processes", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--device", type=int, default=0)
-    options = parser.parse_args(arguments)
-    try:
-        models, tokens = options.models.split(","), parse_tokens(options.tokens)
-        tasks = [task for name in models for task in _tasks(load_model(name).name, tokens)]
-        device_spec(options.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("--processes", type=whole_number(1), default=7, help="default: %(default)s")
+    parser.add_argument("--device", type=whole_number(0), default=0)
+    return parser
+
+
+def _warm(options: argparse.Namespace) -> int:
+    models, tokens = options.models.split(","), parse_tokens(options.tokens)
+    tasks = [task for name in models for task in _tasks(load_model(name).name, tokens)]
+    device_spec(options.device)
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
