@@ -50,10 +50,11 @@ class GraphedMoE:
                 layer(self.hidden, out=self.out)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Copies ``hidden`` in and replays. Raises UserError for another shape."""
-        if hidden.shape != self.hidden.shape:
+        """Copies ``hidden`` in and replays. Raises UserError for another shape or dtype."""
+        if hidden.shape != self.hidden.shape or hidden.dtype is not self.hidden.dtype:
             raise UserError(
-                f"hidden has shape {list(hidden.shape)}: this graph is of {list(self.hidden.shape)}"
+                f"hidden has shape {list(hidden.shape)} and is {hidden.dtype}: this graph is of "
+                f"{list(self.hidden.shape)}, {self.hidden.dtype}"
             )
         self.hidden.copy_(hidden)
         self._graph.replay()
