@@ -14,7 +14,7 @@ from search_spaces.errors import UserError
 COMPOSED = {"moe_layer": ("fused_gate", "grouped_gemm")}  # ops that are launches of others
 
 # Modules from here that decide what its template is filled with.
-ASKED = {"fused_gate": ("gate", "gate_layout")}
+ASKED = {"fused_gate": ("gate", "gate_layout", "permutation"), "moe_permute": ("permutation",)}
 _INCLUDE = re.compile(r"#include <(light_moe/[\w./]+)>")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_spaces.gate import LANES, GateConfig
+from search_spaces.gate import GateConfig
 from search_spaces.gate_problem import GateProblem
 from search_spaces.grouped_gemm_space import smem_bytes as ring_bytes
+from search_spaces.permutation import permute_smem_bytes
 
 # Floats between two tokens in shared memory: a warp's pairs fall into different banks.
 PAD = 8
@@ -67,20 +68,10 @@ def stride(problem: GateProblem, c: GateConfig) -> int:
 
 def smem_bytes(problem: GateProblem, c: GateConfig) -> int:
     """Dynamic shared memory of a CTA: for the router and its logits, then for sorting rows."""
-    used = 4 * permute_ints(problem.all_experts, c.threads)
+    used = permute_smem_bytes(problem.all_experts, c.threads)
     if c.router == "none":
         return used
     logits = 4 * c.tile_t * stride(problem, c) if parts(problem, c) == 1 else 0
     if c.router == "fma":  # sums of warps along H lie beside the logits
         return max(used, logits + 4 * (c.warps_k - 1) * c.tile_t * c.tile_e)
     return max(used, logits, ring_bytes(c.mma_tile))
-
-
-def permute_ints(experts: int, threads: int) -> int:
-    """Ints of shared memory in which ``threads`` sort rows: permute.cuh's ``permute_shared``."""
-    return 32 + padded_experts(experts) * (2 + threads // LANES) // 2
-
-
-def padded_experts(experts: int) -> int:
-    """Ints of a histogram, read four at a time: permute.cuh's function of that name."""
-    return -(-experts // 4) * 4

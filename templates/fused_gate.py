@@ -13,7 +13,6 @@ from search_spaces.gate import GateConfig
 from search_spaces.gate_layout import (
     columns,
     lane_share,
-    padded_experts,
     parts,
     smem_bytes,
     stride,
@@ -21,6 +20,7 @@ from search_spaces.gate_layout import (
 )
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layouts import swizzle, tile_layouts
+from search_spaces.permutation import chunk_count, histogram_bytes
 from templates.launch_shape import LaunchShape, Pass
 from templates.literal import literal
 from templates.variant import Variant
@@ -113,9 +113,8 @@ def launch_shape(
     chunks in which rows are sorted, and the pass. Without tokens, only the offsets are written.
     """
     blocks, split_in = -(-tokens // config.tile_t), parts(problem, config)
-    histogram = 4 * padded_experts(problem.all_experts)
     if config.tail == "last":
-        chunks = max(1, -(-tokens * problem.slots // (SORTED_AT_ONCE * config.threads)))
+        chunks = chunk_count(tokens * problem.slots, SORTED_AT_ONCE * config.threads)
     else:
         chunks = max(1, blocks)
     scalars = (np.int32(tokens), np.float32(scaling), np.int32(chunks))
@@ -128,6 +127,7 @@ def launch_shape(
     partial = 4 * config.tile_t * stride(problem, config) * config.split
     return LaunchShape(
         passes=tuple(passes),
-        workspace_bytes=chunks * histogram + blocks * partial * (split_in > 1),
+        workspace_bytes=histogram_bytes(problem.all_experts, chunks)
+        + blocks * partial * (split_in > 1),
         counters=1 + blocks * (split_in > 1),
     )

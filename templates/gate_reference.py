@@ -100,20 +100,3 @@ def _with_shared(
     gate = logits[:, problem.experts :].sigmoid() if problem.shared_gate else ones
     shape = (len(ids), problem.shared)
     return torch.cat([ids, numbers.expand(shape)], 1), torch.cat([weights, gate.expand(shape)], 1)
-
-
-def permutation_reference(
-    ids: torch.Tensor, experts: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """offsets [experts + 1], rows [T * k], slots [T * k], inverse [T, k], all int32, of ids [T, k].
-
-    Slots are sorted by (expert, slot).
-    """
-    flat = ids.flatten().long()
-    slots = flat.argsort(stable=True)
-    offsets = torch.zeros(experts + 1, dtype=torch.long, device=ids.device)
-    offsets[1:] = flat.bincount(minlength=experts).cumsum(0)
-    inverse = torch.empty_like(slots)
-    inverse[slots] = torch.arange(len(flat), device=ids.device)
-    rows = slots // ids.shape[1]
-    return offsets.int(), rows.int(), slots.int(), inverse.int().view(ids.shape)

@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from search_spaces.permutation import chunk_count, histogram_bytes, permute_smem_bytes
 from search_spaces.permute_config import PermuteConfig
 from search_spaces.permute_problem import MOST_GROUPS, PermuteProblem
 from templates.launch_shape import LaunchShape, Pass
-from templates.permutation import chunk_count, histogram_bytes, permute_smem_bytes
 from templates.variant import Variant
 
 HEADERS = ("#include <light_moe/moe_permute.cuh>",)

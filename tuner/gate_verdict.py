@@ -14,7 +14,8 @@ import torch
 
 from search_spaces.gate_problem import GateProblem
 from search_spaces.numerics import ACTIVATION_ERROR, tolerance
-from templates.gate_reference import LEAST_SUM, choice_scores, choose, permutation_reference
+from templates.gate_reference import LEAST_SUM, choice_scores, choose
+from templates.permute_reference import permute_reference
 from tuner.gate_inputs import GUARD, POISON, GateInputs
 from tuner.reference import full_precision
 from tuner.verify import Verdict
@@ -167,8 +168,8 @@ def _weights(inputs: GateInputs, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _check_permutation(inputs: GateInputs) -> str | None:
-    expected = permutation_reference(inputs.result("ids"), inputs.problem.all_experts)
-    for name, wanted in zip(("offsets", "rows", "slots", "inverse"), expected, strict=True):
+    expected = permute_reference(inputs.result("ids"), inputs.problem.all_experts)
+    for name, wanted in expected._asdict().items():
         got = inputs.result(name)
         wrong = (got != wanted).flatten()
         if bool(wrong.any()):

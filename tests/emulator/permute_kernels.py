@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from search_spaces.permutation import chunk_count, padded_experts, permute_smem_bytes
 from search_spaces.permute_config import PermuteConfig
 from search_spaces.permute_problem import PermuteProblem
 from templates.moe_permute import launch_shape, render
-from templates.permutation import chunk_count, padded_experts, permute_smem_bytes
 from templates.toolchain import OWN_INCLUDE
 from templates.variant import translation_unit
 from tests.emulator.cuda import ptx_of

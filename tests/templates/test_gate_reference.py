@@ -22,9 +22,8 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
 from search_spaces.gate_problem import GateProblem
-from templates.gate_reference import gate_reference, permutation_reference
+from templates.gate_reference import gate_reference
 from tests.gate_oracle import route_all
-from tests.permutation_oracle import sorted_slots
 
 TOKENS, HIDDEN = 200, 64
 PLAIN = GateProblem(12, 0, 3, "f32")
@@ -84,19 +83,6 @@ def test_a_shared_gate_looks_at_the_hidden_states() -> None:
     torch.testing.assert_close(weights[:, 2:].double(), expected[:, None].expand(TOKENS, 3))
     _, routed = route_all(replace(problem, shared=0, shared_gate=False), x @ router[:6].T, None, 3)
     torch.testing.assert_close(weights[:, :2].double(), routed, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("tokens", [0, 1, 37])
-def test_the_permutation_sorts_by_expert_and_slot(tokens: int) -> None:
-    generator = torch.Generator().manual_seed(tokens)
-    ids = torch.randint(0, 9, (tokens, 4), generator=generator, dtype=torch.int32)
-    ids[ids == 5] = 6  # an expert without rows
-    expected = sorted_slots(ids.flatten().tolist(), 9, per_token=4)
-    for got, (name, wanted) in zip(
-        permutation_reference(ids, 9), vars(expected).items(), strict=True
-    ):
-        assert got.dtype == torch.int32
-        assert got.flatten().tolist() == wanted, name
 
 
 def sizes(experts: str) -> dict[str, int]:

@@ -39,7 +39,7 @@ CUTE_DEVICE PermuteArgs permutation(GateArgs const& args) {
 // Logits in parts: [blocks][splits][kTileT][kStride], behind the histograms.
 template <class V>
 CUTE_DEVICE float* parts_of(GateArgs const& args, int splits) {
-  int const histograms = args.chunks * padded_experts(V::kExperts + V::kShared);
+  size_t const histograms = size_t(args.chunks) * padded_experts(V::kExperts + V::kShared);
   return reinterpret_cast<float*>(args.workspace + histograms) +
          size_t(blockIdx.x) * splits * V::kTileT * V::kStride;
 }

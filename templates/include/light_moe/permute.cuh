@@ -235,7 +235,7 @@ CUTE_DEVICE void count_chunk(Args const& args, int chunk, int* shared) {
     if (share.ids[i] >= 0) atomicAdd(&shared[share.ids[i]], 1);
   }
   __syncthreads();
-  int* const histogram = args.histograms + chunk * experts;
+  int* const histogram = args.histograms + size_t(chunk) * experts;
   for (int i = threadIdx.x; i < experts; i += kThreads) histogram[i] = shared[i];
 }
 

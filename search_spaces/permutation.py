@@ -19,5 +19,8 @@ def histogram_bytes(experts: int, chunks: int) -> int:
 
 
 def permute_smem_bytes(experts: int, threads: int) -> int:
-    """Shared memory of a CTA: block sums, an int an expert, 16 bits a warp and expert."""
+    """Shared memory of a CTA: block sums, an int an expert, 16 bits a warp and expert.
+
+    permute.cuh's ``permute_shared``.
+    """
     return 4 * (32 + padded_experts(experts) * (2 + threads // 32) // 2)
