@@ -19,10 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_moe_layer import LARGEST_SEED, MODELS, TOKENS, parse_tokens
-from scripts.bench_report import in_time, minutes, out_folder, provenance, table, write
+from scripts.bench_report import in_time, out_folder, provenance, table, write
+from scripts.moe_flags import add_budget, moe_parser, parse_tokens
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
-from search_spaces.command_line import Parser, run_command, whole_number
+from search_spaces.command_line import Parser, run_command
 from search_spaces.gate_problem import GateProblem
 from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec, device_uuid
@@ -106,19 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> Parser:
     """The command line."""
-    parser = Parser(description=__doc__)
-    add = parser.add_argument
-    add("--db", help="tuning DB (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
-    add("--models", default=MODELS, help="default: %(default)s")
-    add("--tokens", default=TOKENS, help="default: %(default)s")
-    add("--minutes", type=minutes, default=4.0, help="leave out what does not fit (%(default)s)")
-    add("--device", type=whole_number(0), default=0)
-    add(
-        "--seed",
-        type=whole_number(0, LARGEST_SEED),
-        help="default: a fresh one, written down",
-    )
-    add("--out", type=Path, help="folder (default: $OUT, else build/results)")
+    parser = moe_parser(str(__doc__))
+    add_budget(parser, usual=4.0)
     return parser
 
 

@@ -20,20 +20,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_report import in_time, minutes, out_folder, provenance, write
+from scripts.bench_report import in_time, out_folder, provenance, write
+from scripts.moe_flags import add_budget, moe_parser, parse_tokens
 from scripts.probe_gpu import Ceilings, ceiling_rows, measure_ceilings
-from search_spaces import Skew, UserError
-from search_spaces.command_line import Parser, run_command, whole_number
+from search_spaces import Skew
+from search_spaces.command_line import Parser, run_command
 from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec, device_uuid
 from tuner.provenance import command_line
 
-MODELS = "mixtral-8x7b,qwen3-30b-a3b,deepseek-v2-lite,olmoe-1b-7b"
-TOKENS = "1,4,16,64,256,1024,4096,8192"
 SKEWS = "uniform,zipf:1.0"
 ALONE_SKEW, ALONE_TOKENS = "zipf:1.2", 1024  # where ours is held against itself with even routing
-MOST_TOKENS = 1 << 16
-LARGEST_SEED = (1 << 62) - 1  # numbers of tokens are added to it
 
 
 @dataclass(frozen=True)
@@ -58,21 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> Parser:
     """The command line."""
-    parser = Parser(description=__doc__)
+    parser = moe_parser(str(__doc__))
+    add_budget(parser, usual=8.0)
     add = parser.add_argument
-    add("--db", help="tuning DB (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
-    add("--models", default=MODELS, help="default: %(default)s")
-    add("--tokens", default=TOKENS, help="T, before top-k (default: %(default)s)")
     add("--skews", default=SKEWS, help="default: %(default)s; ours alone runs zipf:1.2 too")
     add("--peers", default="all", help="names of contestants besides ours, e.g. vLLM,grouped_mm")
-    add("--minutes", type=minutes, default=8.0, help="leave out what does not fit (%(default)s)")
-    add("--device", type=whole_number(0), default=0)
-    add(
-        "--seed",
-        type=whole_number(0, LARGEST_SEED),
-        help="default: a fresh one, written down",
-    )
-    add("--out", type=Path, help="folder (default: $OUT, else build/results)")
     return parser
 
 
@@ -88,17 +75,6 @@ def make_cases(options: argparse.Namespace) -> list[list[Case]]:
             mine += [Case(model, alone, t, alone=True) for t in tokens if t >= ALONE_TOKENS]
         cases.append(mine)
     return cases
-
-
-def parse_tokens(text: str) -> list[int]:
-    """Numbers of tokens, "1,64". Raises UserError for anything else."""
-    words = text.split(",")
-    wrong = [w for w in words if not w.isdecimal() or not 1 <= int(w) <= MOST_TOKENS]
-    if wrong:
-        raise UserError(
-            f"--tokens '{wrong[0]}': must be whole numbers in 1..{MOST_TOKENS}, e.g. 1,64"
-        )
-    return [int(word) for word in words]
 
 
 def _bench(options: argparse.Namespace, command: str) -> int:

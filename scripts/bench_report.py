@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -14,21 +13,7 @@ from typing import Any, TypeVar
 from search_spaces import UserError
 from tuner.provenance import git_revision, versions
 
-LONGEST_MINUTES = 60 * 24
 Case = TypeVar("Case")
-
-
-def minutes(text: str) -> float:
-    """A flag's type: a time that ends."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= LONGEST_MINUTES:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no number above 0 and at most {LONGEST_MINUTES}"
-        )
-    return value
 
 
 def in_time(

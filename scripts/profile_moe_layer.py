@@ -13,35 +13,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.bench_moe_layer import MODELS, parse_tokens
 from scripts.bench_report import out_folder, provenance, table, write
+from scripts.moe_flags import moe_parser, parse_tokens
 from search_spaces import Skew
-from search_spaces.command_line import Parser, run_command, whole_number
+from search_spaces.command_line import run_command
 from search_spaces.models import ModelShape, load_model
 from templates.device import device_spec
 from tuner.provenance import command_line
 
 MOST_LAUNCHES = 4
 SEED = 1
+TOKENS = "1,64,1024,8192"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 when a call took more than four launches; 2 with one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = command_line("scripts.profile_moe_layer", given)
-    return run_command(lambda: _profile(make_parser().read(given), command))
-
-
-def make_parser() -> Parser:
-    """The command line."""
-    parser = Parser(description=__doc__)
-    add = parser.add_argument
-    add("--db", help="tuning DB (default: $LIGHT_MOE_DB, else ./tuning.sqlite)")
-    add("--models", default=MODELS, help="default: %(default)s")
-    add("--tokens", default="1,64,1024,8192", help="default: %(default)s")
-    add("--device", type=whole_number(0), default=0)
-    add("--out", type=Path, help="folder (default: $OUT, else build/results)")
-    return parser
+    return run_command(lambda: _profile(moe_parser(str(__doc__), TOKENS).read(given), command))
 
 
 def _profile(options: argparse.Namespace, command: str) -> int:

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from typing import Any
 
-from scripts.bench_moe_layer import MODELS, TOKENS, parse_tokens
+from scripts.moe_flags import MODELS, TOKENS, parse_tokens
 from search_spaces import Skew
 from search_spaces.command_line import Parser, run_command, whole_number
 from search_spaces.models import load_model
