@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from engine import MoE, MoEConfig, MoEWeights, TunedKernels, Workspace
 from engine.measuring.layer_oracle import allowed_error
-from search_spaces import Numerics
+from search_spaces import Numerics, UserError
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layer_problem import LayerProblem
 from templates import CompilePool
@@ -102,6 +102,8 @@ def test_a_graph_follows_the_routing(family: str, kernels: TunedKernels) -> None
             graphed.out.fill_(torch.nan)
             found = graphed(hidden).clone()
             assert torch.equal(found, layer(hidden)), (count, seed)
+    with pytest.raises(UserError, match=r"is torch\.float32: this graph is of \[64, 2048\]"):
+        graphs[64](given.tokens(64, seed=1).float())
 
 
 def test_the_same_tokens_give_the_same_bits(kernels: TunedKernels) -> None:
