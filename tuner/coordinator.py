@@ -33,11 +33,13 @@ class Limits:
 
     ``deadline`` (monotonic, None for none) is asked for once, as the first config is proposed: the
     start of a card's process and the making of inputs are not taken off the time to search in.
+    ``over`` tells before that when there is none left.
     """
 
     stop: Event
     trials: int | None = None
     deadline: Callable[[], float | None] = lambda: None
+    over: Callable[[], bool] = lambda: False
 
     def allow(self, trials: int, until: float | None) -> bool:
         """Whether one more may be proposed when there are ``trials``, before ``until``."""

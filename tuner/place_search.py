@@ -59,6 +59,8 @@ def search_place(
     backend = equipment.backend
     known = [config for config in guests if not place.view.explain(config)]
     left = None if total is None else max(0, total - len(records))
+    if limits.over():  # only the final is held
+        left = 0
     first, ready = _prepare(place, run.plan, equipment, known, study.tried, left)
     try:
         ready.result()
@@ -92,13 +94,14 @@ def _prepare(
 ) -> tuple[list[Any], Future[None]]:
     """What to try first, ranked and on its way to the compilers while the cards make their inputs.
 
-    ``left`` is how many trials are. The future is done; it raises UserError when inputs do not fit.
+    ``left`` is how many trials are; without any, nothing is ranked. The future is done; it raises
+    UserError when inputs do not fit.
     """
     backend, builder = equipment.backend, equipment.builder
     with ThreadPoolExecutor(1) as aside:
         seed = place.seed(plan.seed, "search")
         ready = aside.submit(backend.prepare, place.problem, place.bucket, seed)
-        wanted = dict.fromkeys(_first(place, plan, guests))
+        wanted = {} if left == 0 else dict.fromkeys(_first(place, plan, guests))
         first = [config for config in wanted if config not in tried]
         for config in first[:left][: builder.depth]:
             builder.submit(place.problem, config)  # asked for again, it is there or under way

@@ -55,7 +55,7 @@ def run_session(plan: Plan, command: str, progress: SearchProgress, stop: Event)
                 for place in _places(plan, target):
                     if not stop.is_set():
                         clock.begin()
-                        limits = Limits(stop, effort.trials, clock.deadline)
+                        limits = Limits(stop, effort.trials, clock.deadline, clock.over)
                         _search(place, outcomes, run, equipment, limits)
                 regrets += split_buckets(
                     outcomes, target, run, equipment, lambda: stop.is_set() or clock.over()

@@ -1,25 +1,32 @@
-"""How the minutes of a run bound the whole layers that it measures. The card is made up."""
+"""How the minutes of a run bound searches, and whole layers on a card that is made up."""
 
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from tests.tuner.recordings import GPU as RECORDED
+from tests.tuner.recordings import made_up_recording
+from tuner.effort import Effort
 from tuner.final import Verdict
 from tuner.layer_stage import MOST, NO_TIME, SECONDS, reserved_for_layers, search_layers
 from tuner.options import parse_options
 from tuner.place_search import Run
-from tuner.plan import Plan, make_plan
+from tuner.plan import Place, Plan, make_plan
 from tuner.progress import SearchProgress
 from tuner.report import Outcome
+from tuner.search import main
 from tuner.storage import open_storage
 from tuner.target import Target
+from tuner.warm_start import warm_start
 from tuning_db import GpuRecord, Source, TrialRecord, TrialStatus, TuningDB
 
 GPU = "RTX 2080 Ti"
@@ -86,3 +93,24 @@ def test_when_the_minutes_are_over_no_layer_is_begun(run: Run) -> None:
     assert [layer.skipped for layer in layers] == [NO_TIME] * 2
     assert [layer.place.bucket.tokens_per_expert for layer in layers] == [1.0, 16.0]
     assert all(layer.verdict.winner is None and not layer.records for layer in layers)
+
+
+def test_when_the_minutes_are_over_nothing_is_ranked_and_every_final_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+
+    def counted(place: Place, effort: Effort, rng: random.Random) -> list[Any]:
+        ranked.append(place)
+        return warm_start(place, effort, rng)
+
+    monkeypatch.setattr("tuner.place_search.warm_start", counted)
+    made_up_recording(20).save(tmp_path / "r.json.gz")
+    files = ["--replay", str(tmp_path / "r.json.gz"), "--db", str(tmp_path / "tuning.sqlite")]
+    assert main([*files, "--minutes", "1e-6", "--seed", "1"]) == 0
+    with TuningDB.open(tmp_path / "tuning.sqlite", readonly=True) as db:
+        winners = db.winners(RECORDED.name)
+    assert ranked == []
+    assert len(winners) > 1 and all(winner.trial.is_default for winner in winners)
+    assert main([*files, "--trials", "2", "--seed", "1"]) == 0
+    assert len(ranked) > 0
