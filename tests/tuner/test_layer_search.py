@@ -13,7 +13,8 @@ from search_spaces import Bucket
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layer import LayerConfig
 from search_spaces.layer_problem import LayerProblem
-from tests.tuner.cli import error_line, search
+from tests.tuner.cli import search
+from tuner.search import main
 from tuning_db import Source, TrialStatus, TuningDB
 
 SHAPE = "E=4,H=64,I=64,top_k=2"
@@ -91,33 +92,25 @@ def test_the_tuning_db_shows_layers(transcript: str, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("transcript")
-def test_resume_repeats_nothing(folder: Path) -> None:
-    before = count_trials(folder)
-    again = search(folder, *ARGUMENTS, "--resume", "--json")
-    assert again.returncode == 0, again.stderr
-    assert count_trials(folder) == before
-    found: dict[str, Any] = json.loads(again.stdout)
-    assert [layer["bucket"] for layer in found["layers"]] == list(map(str, BUCKETS))
-    for layer in found["layers"]:
-        assert layer["stored"] and sum(layer["shares"]) == pytest.approx(1)
-        assert layer["time_us"] < layer["default_us"]
-
-
-def test_a_layer_whose_final_was_lost_is_told_again(folder: Path, transcript: str) -> None:
+def test_resume_makes_up_for_a_lost_final_and_repeats_nothing(folder: Path) -> None:
     """What a kill between a part's search and the layer's leaves behind."""
-    assert transcript
+    before = count_trials(folder)
     with sqlite3.connect(folder / "tuning.sqlite") as db:
         [layer] = db.execute("SELECT id FROM problem WHERE op = 'moe_layer'").fetchone()
         for table in ("winner", "trial"):
             where = "problem_id = ? AND tokens_per_expert = 16"
             db.execute(f"DELETE FROM {table} WHERE {where}", (layer,))
-    before = count_trials(folder)
-    assert search(folder, *ARGUMENTS, "--resume").returncode == 0
+    assert count_trials(folder) < before
+    again = search(folder, *ARGUMENTS, "--resume", "--json")
+    assert again.returncode == 0, again.stderr
+    assert count_trials(folder) == before
     with open_db(folder) as db:
-        winner = db.winner(LAYER, BUCKETS[1], GPU)
-        trials = db.trials(LAYER, BUCKETS[1], GPU)
-    assert winner is not None
-    assert count_trials(folder) == before + len(trials)
+        assert db.winner(LAYER, BUCKETS[1], GPU) is not None
+    found: dict[str, Any] = json.loads(again.stdout)
+    assert [layer["bucket"] for layer in found["layers"]] == list(map(str, BUCKETS))
+    for layer in found["layers"]:
+        assert layer["stored"] and sum(layer["shares"]) == pytest.approx(1)
+        assert layer["time_us"] < layer["default_us"]
 
 
 COMMANDS = {
@@ -134,7 +127,16 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_bad_input_is_one_line(tmp_path: Path, name: str) -> None:
+def test_bad_input_is_one_line(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     arguments, told = COMMANDS[name]
-    assert told in error_line(search(tmp_path, "--op", "moe_layer", *arguments))
+    monkeypatch.chdir(tmp_path)
+    assert main(["--op", "moe_layer", *arguments]) == 2
+    found = capsys.readouterr()
+    assert found.out == "" and found.err.startswith("error: ") and found.err.count("\n") == 1
+    assert told in found.err
     assert list(tmp_path.iterdir()) == []
