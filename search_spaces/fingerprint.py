@@ -22,9 +22,9 @@ _INCLUDE = re.compile(r"#include <(light_moe/[\w./]+)>")
 def template_fingerprint(op: str) -> str:
     """First 16 hex digits of SHA-256 over the files that make the op's machine code what it is.
 
-    These are its template and generator, the headers of ours that it includes, the layouts and
-    their spelling, what else it asks ``search_spaces`` for, and the compiler options; for a
-    composed op, those of its parts.
+    These are its template and generator, the headers of ours that it includes, how a template is
+    filled, the layouts and their spelling, what else it asks ``search_spaces`` for, and the
+    compiler options; for a composed op, those of its parts.
 
     Found by path, without importing ``templates``, so that the tuning DB can ask as well.
     Raises UserError when there is no template of that op.
@@ -39,7 +39,8 @@ def template_fingerprint(op: str) -> str:
     if not own:
         raise UserError(f"op '{op}' has no template in this version of Light-MoE")
     digest = hashlib.sha256()
-    shared = [Path(__file__).with_name("layouts.py"), root / "literal.py", root / "options.py"]
+    names = ("filled.py", "literal.py", "options.py")
+    shared = [Path(__file__).with_name("layouts.py"), *(root / name for name in names)]
     asked = [Path(__file__).with_name(f"{name}.py") for name in ASKED.get(op, ())]
     for file in [*own, *shared, *asked, *_included(own, root / "include")]:
         digest.update(file.name.encode())

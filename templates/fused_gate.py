@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search_spaces.gate import GateConfig
 from search_spaces.gate_layout import (
@@ -21,8 +18,8 @@ from search_spaces.gate_layout import (
 from search_spaces.gate_problem import GateProblem
 from search_spaces.layouts import swizzle, tile_layouts
 from search_spaces.permutation import chunk_count, histogram_bytes
+from templates.filled import filled
 from templates.launch_shape import LaunchShape, Pass
-from templates.literal import literal
 from templates.variant import Variant
 
 HEADERS = ("#include <light_moe/gate_sm75.cuh>",)
@@ -32,49 +29,29 @@ _ELEMENT = {"f16": "cute::half_t", "bf16": "cute::bfloat16_t", "f32": "float"}
 _ROUTER = {"none": "kNone", "fma": "kFma", "mma": "kMma"}
 
 
-@lru_cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["literal"] = literal
-    return environment
-
-
 def render(problem: GateProblem, config: GateConfig) -> Variant:
     """Source of the kernel for a valid config. The problem is baked in, token counts are not.
 
     Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
     """
     key = config.compile_key
-    block = (
-        _environment()
-        .get_template("fused_gate.cu.jinja")
-        .render(
-            problem=problem,
-            config=key,
-            element=_ELEMENT[problem.dtype],
-            router=_ROUTER[key.router],
-            share=lane_share(problem, key.lanes),
-            vector=_load_width(problem, key),
-            columns=columns(problem, key),
-            stride=stride(problem, key),
-            parts=parts(problem, key),
-            k_tiles=-(-problem.hidden // max(1, key.tile_k)),
-            sorted_slots=SORTED_AT_ONCE * key.threads,
-            entry="{entry}",
-            **(_mma(key) if key.router == "mma" else _fma(problem, key)),
-        )
-    )
-    entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
-    return Variant(
-        op=problem.op,
-        entry=entry,
-        source=block.replace("{entry}", entry),
-        threads=key.threads,
-        smem_bytes=smem_bytes(problem, key),
-        headers=HEADERS,
-        tier="sm_75",
+    return filled(
+        problem.op,
+        HEADERS,
+        key.threads,
+        smem_bytes(problem, key),
+        problem=problem,
+        config=key,
+        element=_ELEMENT[problem.dtype],
+        router=_ROUTER[key.router],
+        share=lane_share(problem, key.lanes),
+        vector=_load_width(problem, key),
+        columns=columns(problem, key),
+        stride=stride(problem, key),
+        parts=parts(problem, key),
+        k_tiles=-(-problem.hidden // max(1, key.tile_k)),
+        sorted_slots=SORTED_AT_ONCE * key.threads,
+        **(_mma(key) if key.router == "mma" else _fma(problem, key)),
     )
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
-
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search_spaces.errors import UserError
 from search_spaces.grouped_gemm import GroupedGemmConfig
 from search_spaces.grouped_gemm_space import smem_bytes
 from search_spaces.layouts import swizzle, tile_layouts
 from search_spaces.problem import ALIGNMENT, Problem
+from templates.filled import filled
 from templates.launch_shape import LaunchShape, Pass
-from templates.literal import literal
 from templates.variant import Variant
 
 HEADERS = ("#include <light_moe/grouped_gemm_sm75.cuh>",)
@@ -26,15 +22,6 @@ _COMBINE = {
 _EPILOGUE = {"plain": "kPlain", "swiglu": "kSwiGlu", "geglu": "kGeGlu", "reglu": "kReGlu"}
 
 
-@lru_cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["literal"] = literal
-    return environment
-
-
 def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
     """Source of the kernel for a valid config. N, K, epilogue, gather and the way to combine are
     baked in; row counts and top_k are not.
@@ -42,36 +29,25 @@ def render(problem: Problem, config: GroupedGemmConfig) -> Variant:
     Configs with equal ``compile_key`` give equal variants, whatever model names the problem.
     """
     key = config.compile_key
-    block = (
-        _environment()
-        .get_template("grouped_gemm.cu.jinja")
-        .render(
-            n=problem.n,
-            k=problem.k,
-            out_n=problem.columns,
-            epilogue=_EPILOGUE[problem.epilogue],
-            gather=problem.gather,
-            combine=_COMBINE[key.combine],
-            config=key,
-            layouts=tile_layouts(key),
-            swizzle=swizzle(key.smem),
-            xor=key.smem.startswith("sw"),
-            steps=key.tile_k // key.warps_k // key.k_step,
-            promote_steps=key.promote_every * 16 // key.k_step,
-            accumulate=_ACCUMULATE.get(key.acc, "kPromoted"),
-            cache=_CACHE[key.cache],
-            entry="{entry}",
-        )
-    )
-    entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
-    return Variant(
-        op=problem.op,
-        entry=entry,
-        source=block.replace("{entry}", entry),
-        threads=key.threads,
-        smem_bytes=smem_bytes(key),
-        headers=HEADERS,
-        tier="sm_75",
+    return filled(
+        problem.op,
+        HEADERS,
+        key.threads,
+        smem_bytes(key),
+        n=problem.n,
+        k=problem.k,
+        out_n=problem.columns,
+        epilogue=_EPILOGUE[problem.epilogue],
+        gather=problem.gather,
+        combine=_COMBINE[key.combine],
+        config=key,
+        layouts=tile_layouts(key),
+        swizzle=swizzle(key.smem),
+        xor=key.smem.startswith("sw"),
+        steps=key.tile_k // key.warps_k // key.k_step,
+        promote_steps=key.promote_every * 16 // key.k_step,
+        accumulate=_ACCUMULATE.get(key.acc, "kPromoted"),
+        cache=_CACHE[key.cache],
     )
 
 

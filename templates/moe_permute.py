@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
-
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search_spaces.permutation import chunk_count, histogram_bytes, permute_smem_bytes
 from search_spaces.permute_config import PermuteConfig
 from search_spaces.permute_problem import MOST_GROUPS, PermuteProblem
+from templates.filled import filled
 from templates.launch_shape import LaunchShape, Pass
 from templates.variant import Variant
 
 HEADERS = ("#include <light_moe/moe_permute.cuh>",)
 
 
-@lru_cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-
-
 def render(problem: PermuteProblem, config: PermuteConfig) -> Variant:
     """Source of the kernel for a config; it serves every problem."""
-    template = _environment().get_template("moe_permute.cu.jinja")
-    block = template.render(config=config, entry="{entry}")
-    entry = f"lm_{hashlib.sha256(block.encode()).hexdigest()[:16]}"
-    return Variant(
-        op=problem.op,
-        entry=entry,
-        source=block.replace("{entry}", entry),
-        threads=config.threads,
-        smem_bytes=permute_smem_bytes(MOST_GROUPS, config.threads),
-        headers=HEADERS,
-        tier="sm_75",
-    )
+    smem = permute_smem_bytes(MOST_GROUPS, config.threads)
+    return filled(problem.op, HEADERS, config.threads, smem, config=config)
 
 
 def launch_shape(problem: PermuteProblem, config: PermuteConfig, tokens: int) -> LaunchShape:
