@@ -65,16 +65,10 @@ def test_layers_are_proved_and_timed_together(folder: Path, document: dict[str, 
 
 
 def test_a_layer_takes_about_as_long_as_its_parts(document: dict[str, Any]) -> None:
-    """A graph has no launch gaps worth speaking of, and the L2 keeps what the next part reads."""
+    """The parts' winners together are a candidate; the L2 keeps what the next part reads."""
     [layer] = document["layers"]
-    config = LayerConfig.parse(layer["config"])
-    parts = [
-        place["winner"]["time_us"]
-        for place, part in zip(document["places"], config.parts, strict=True)
-        if place["winner"]["config"] == str(part)
-    ]
-    if len(parts) == 3:
-        assert 0.3 * sum(parts) < layer["time_us"] < 2 * sum(parts)
+    parts = sum(place["winner"]["time_us"] for place in document["places"])
+    assert 0.3 * parts < layer["time_us"] < 2 * parts
 
 
 def test_the_engine_runs_what_won(folder: Path, document: dict[str, Any]) -> None:
